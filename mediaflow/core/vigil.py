@@ -1,0 +1,308 @@
+"""The watchdog's decisions: when to look, when to hold still, and which instances count as dead.
+
+Three rules carry it.
+
+* *Warm-up* (G8). Expired leases prove nothing while owners could not renew: just after the start, and
+  after Redis was away or replaced. One renewal interval must pass, with Redis answering all the while.
+* *Keep pace.* Lease time advances by at most a cap between two ticks, so ticks are at most half a cap
+  apart; a lease that can expire, a back-off that ends or a hint brings the next one forward.
+* *Proof of death.* Only a refused connection to an incarnation that was reached before, or a newer
+  incarnation in the registry, proves that a process is gone. Silence never does: that is what leases are for.
+
+What is owed (sweeps of the dead, striking off) stays in the state until it is done: an effect that can
+fail is a debt, so a failed one needs no retry of its own. Everything here may be done twice.
+
+Not guaranteed: that the dead are found at once. An instance that was never reached falls under its leases.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from mediaflow.core.lease import LEASE_CLOCK_CAP_S
+
+TICK_INTERVAL_S = LEASE_CLOCK_CAP_S / 2
+"""Longest time between two ticks."""
+
+MIN_TICK_INTERVAL_S = 0.01
+"""Shortest time between two ticks: a flood of hints costs no more than this."""
+
+POLL_INTERVAL_S = 0.5
+"""Longest time between two looks at the registry."""
+
+MIN_POLL_INTERVAL_S = 0.05
+"""Shortest time between two looks at the registry."""
+
+QUIET_S = 1.5
+"""An instance whose last heartbeat was so old when the registry was read is given nothing, though it has not expired.
+
+It is more than what a living instance leaves between two heartbeats, and less than the two thirds of the shortest
+lease after which a silent owner's leases begin to lapse, with room for busy machines on both sides. What an owner
+just lost would else be offered to it again, and wait for an acceptance in vain.
+"""
+
+REVIVAL_S = 1.0
+"""A heartbeat sent so long after the death was found refutes it; an earlier one may have been under way."""
+
+MEMORY_S = 60.0
+"""How long a death is remembered once the registry forgot it: a heartbeat under way can put it back."""
+
+
+class Seen(NamedTuple):
+    """An instance as the registry shows it; ``beat_at_s`` is when its last heartbeat came, by our clock."""
+
+    instance_id: str
+    incarnation: int
+    alive: bool
+    beat_at_s: float
+
+
+class SweepDead(NamedTuple):
+    """To do: make pending what incarnations of an instance below ``before_incarnation`` own."""
+
+    instance_id: str
+    before_incarnation: int
+    reason: str
+
+
+class StrikeOff(NamedTuple):
+    """To do: take an incarnation of an instance off the registry."""
+
+    instance_id: str
+    incarnation: int
+    reason: str
+
+
+Duty = SweepDead | StrikeOff
+
+
+class Answered(NamedTuple):
+    """Redis answered; ``generation`` changes when it may be another server, or have lost data."""
+
+    generation: int
+
+
+class Lost(NamedTuple):
+    """Redis could not be reached, or did not answer in time."""
+
+
+class Hinted(NamedTuple):
+    """Something changed: sessions became pending, or (``registry``) an instance came, went or has room."""
+
+    registry: bool
+
+
+class Ticked(NamedTuple):
+    """A tick was done; ``unfinished``: there was more to sweep or to place than it showed."""
+
+    next_expiry_in_s: float | None
+    next_waiting_in_s: float | None
+    unfinished: bool
+
+
+class Polled(NamedTuple):
+    """The registry was read."""
+
+    seen: Sequence[Seen]
+
+
+class Reached(NamedTuple):
+    """A connection to the address of this incarnation was accepted."""
+
+    instance_id: str
+    incarnation: int
+
+
+class Refused(NamedTuple):
+    """That connection broke, and a new one was refused: nobody listens there any more."""
+
+    instance_id: str
+    incarnation: int
+
+
+class Done(NamedTuple):
+    """A duty was carried out."""
+
+    duty: Duty
+
+
+VigilEvent = Answered | Lost | Hinted | Ticked | Polled | Reached | Refused | Done
+
+
+class Death(NamedTuple):
+    """An incarnation that was found dead, and when."""
+
+    incarnation: int
+    found_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Vigil:
+    """What the watchdog knows; :func:`step` makes the next one.
+
+    Attributes:
+        watch_s: Length of a warm-up: one renewal interval.
+        generation: Of the store when it last answered; None while it does not.
+        sweep_from_s: When the warm-up is over.
+        tick_at_s, poll_at_s: When the next tick and the next look at the registry are due.
+        ticked_at_s, polled_at_s: When the last ones were.
+        incarnations: Of the instances in the registry.
+        reached: Incarnations that we have been connected to.
+        dead: Incarnations that are dead though the registry may show them.
+        beats_at_s: When the last heartbeat of each instance came.
+        duties: What is to be done, in order.
+    """
+
+    watch_s: float
+    generation: int | None = None
+    sweep_from_s: float = 0.0
+    tick_at_s: float = 0.0
+    poll_at_s: float = 0.0
+    ticked_at_s: float = 0.0
+    polled_at_s: float = 0.0
+    incarnations: Mapping[str, int] = field(default_factory=dict[str, int])
+    reached: Mapping[str, int] = field(default_factory=dict[str, int])
+    dead: Mapping[str, Death] = field(default_factory=dict[str, Death])
+    beats_at_s: Mapping[str, float] = field(default_factory=dict[str, float])
+    duties: tuple[Duty, ...] = ()
+
+    def may_sweep(self, now_s: float) -> bool:
+        """Tell whether an expired lease proves that its owner did not renew it."""
+        return self.generation is not None and now_s >= self.sweep_from_s
+
+    def may_place(self, instance_id: str) -> bool:
+        """Tell whether an instance may be given sessions, as far as its being alive is concerned."""
+        beat_at_s = self.beats_at_s.get(instance_id)
+        if beat_at_s is None or self.polled_at_s - beat_at_s > QUIET_S:
+            return False
+        return not self.is_dead(instance_id)
+
+    def is_dead(self, instance_id: str) -> bool:
+        """Tell whether the incarnation that the registry shows was found dead."""
+        death = self.dead.get(instance_id)
+        return death is not None and self.incarnations.get(instance_id, 0) <= death.incarnation
+
+    def wake_at_s(self) -> float:
+        """Return when there is something to do next, if nothing happens before."""
+        if self.duties:
+            return self.ticked_at_s + MIN_TICK_INTERVAL_S
+        return min(self.tick_at_s, self.poll_at_s)
+
+
+def step(vigil: Vigil, event: VigilEvent, now_s: float) -> Vigil:
+    """Take in what happened.
+
+    Args:
+        vigil: What was known before.
+        event: What happened.
+        now_s: The time now, by a clock that never goes back.
+
+    Returns:
+        What is known now; its ``duties``, ``wake_at_s()`` and ``may_sweep()`` are what to do about it.
+    """
+    match event:
+        case Answered(generation):
+            return _answered(vigil, generation, now_s)
+        case Lost():
+            return replace(vigil, generation=None)
+        case Hinted(registry):
+            return _hinted(vigil, registry=registry, now_s=now_s)
+        case Ticked():
+            return _ticked(vigil, event, now_s)
+        case Polled(seen):
+            return _polled(vigil, seen, now_s)
+        case Reached(instance_id, incarnation):
+            if vigil.incarnations.get(instance_id) != incarnation:
+                return vigil
+            return replace(vigil, reached={**vigil.reached, instance_id: incarnation})
+        case Refused(instance_id, incarnation):
+            return _refused(vigil, instance_id, incarnation, now_s)
+        case Done(duty):
+            return replace(vigil, duties=tuple(owed for owed in vigil.duties if owed != duty))
+
+
+def _answered(vigil: Vigil, generation: int, now_s: float) -> Vigil:
+    if generation == vigil.generation:
+        return vigil
+    return replace(
+        vigil,
+        generation=generation,
+        sweep_from_s=now_s + vigil.watch_s,
+        tick_at_s=now_s,
+        poll_at_s=now_s,
+    )
+
+
+def _hinted(vigil: Vigil, *, registry: bool, now_s: float) -> Vigil:
+    tick_at_s = min(vigil.tick_at_s, max(now_s, vigil.ticked_at_s + MIN_TICK_INTERVAL_S))
+    poll_at_s = vigil.poll_at_s
+    if registry:
+        poll_at_s = min(poll_at_s, max(now_s, vigil.polled_at_s + MIN_POLL_INTERVAL_S))
+    return replace(vigil, tick_at_s=tick_at_s, poll_at_s=poll_at_s)
+
+
+def _ticked(vigil: Vigil, event: Ticked, now_s: float) -> Vigil:
+    wait_s = TICK_INTERVAL_S
+    if event.next_waiting_in_s is not None:
+        wait_s = min(wait_s, event.next_waiting_in_s)
+    if event.next_expiry_in_s is not None and vigil.may_sweep(now_s + event.next_expiry_in_s):
+        wait_s = min(wait_s, event.next_expiry_in_s)
+    if event.unfinished:
+        wait_s = 0.0
+    return replace(vigil, ticked_at_s=now_s, tick_at_s=now_s + max(wait_s, MIN_TICK_INTERVAL_S))
+
+
+def _polled(vigil: Vigil, seen: Sequence[Seen], now_s: float) -> Vigil:
+    incarnations = {one.instance_id: one.incarnation for one in seen}
+    beats_at_s = {one.instance_id: one.beat_at_s for one in seen}
+    restarted = [
+        SweepDead(one.instance_id, one.incarnation, "restarted")
+        for one in seen
+        if vigil.incarnations.get(one.instance_id) != one.incarnation
+    ]
+    expired = [
+        StrikeOff(one.instance_id, one.incarnation, "heartbeat expired")
+        for one in seen
+        if not one.alive and vigil.may_sweep(now_s)
+    ]
+    return replace(
+        vigil,
+        polled_at_s=now_s,
+        poll_at_s=now_s + POLL_INTERVAL_S,
+        incarnations=incarnations,
+        beats_at_s=beats_at_s,
+        reached={name: number for name, number in vigil.reached.items() if incarnations.get(name) == number},
+        dead={
+            name: death
+            for name, death in vigil.dead.items()
+            if _still_dead(death, incarnations.get(name), beats_at_s.get(name), now_s)
+        },
+        duties=_owe(vigil.duties, [*restarted, *expired]),
+    )
+
+
+def _still_dead(death: Death, incarnation: int | None, beat_at_s: float | None, now_s: float) -> bool:
+    if incarnation is None or beat_at_s is None:
+        return now_s < death.found_at_s + MEMORY_S
+    return incarnation <= death.incarnation and beat_at_s < death.found_at_s + REVIVAL_S
+
+
+def _refused(vigil: Vigil, instance_id: str, incarnation: int, now_s: float) -> Vigil:
+    if vigil.reached.get(instance_id) != incarnation:
+        return vigil
+    died = "process died"
+    return replace(
+        vigil,
+        reached={name: number for name, number in vigil.reached.items() if name != instance_id},
+        dead={**vigil.dead, instance_id: Death(incarnation, now_s)},
+        duties=_owe(
+            vigil.duties,
+            [SweepDead(instance_id, incarnation + 1, died), StrikeOff(instance_id, incarnation, died)],
+        ),
+    )
+
+
+def _owe(owed: Sequence[Duty], more: Sequence[Duty]) -> tuple[Duty, ...]:
+    """Add duties; of one kind for one instance the newest stands, because it covers the older ones."""
+    found = {(type(duty), duty.instance_id): duty for duty in (*owed, *more)}
+    return tuple(found.values())

@@ -1,0 +1,1 @@
+"""What a program tells of itself: log lines and metrics. No policy lives here."""

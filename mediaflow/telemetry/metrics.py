@@ -1,0 +1,73 @@
+"""The metrics of one process, in the form that Prometheus reads.
+
+Each program has a registry of its own, so that several can live in one process. Gauges are asked for
+their value when they are read; nothing has to remember to set them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """What one program counts."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._requests = Histogram(
+            "mediaflow_http_request_seconds",
+            "Time from the request's headers to the end of its answer.",
+            ("method", "route", "status"),
+            buckets=_BUCKETS_S,
+            registry=self._registry,
+        )
+
+    def gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
+        """Add a gauge ``mediaflow_<name>`` whose value is asked for whenever the metrics are read."""
+        Gauge(f"mediaflow_{name}", about, registry=self._registry).set_function(value)
+
+    def counter(self, name: str, about: str, value: Callable[[], int]) -> None:
+        """Add a counter ``mediaflow_<name>_total`` whose value is asked for whenever the metrics are read."""
+        self._registry.register(_Counter(f"mediaflow_{name}", about, value))
+
+    def histogram(self, name: str, about: str, buckets: Sequence[float]) -> Callable[[float], None]:
+        """Add a histogram ``mediaflow_<name>`` and return what is to be told each value."""
+        return Histogram(f"mediaflow_{name}", about, buckets=buckets, registry=self._registry).observe
+
+    def observe_request(self, method: str, route: str, status: int, took_s: float) -> None:
+        """Count one answered HTTP request; ``route`` is its pattern, never the path itself."""
+        self._requests.labels(method, route, str(status)).observe(took_s)
+
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus' text format; :data:`CONTENT_TYPE` names it."""
+        return generate_latest(self._registry)
+
+
+class _Counter(Collector):
+    """A counter that something else keeps."""
+
+    def __init__(self, name: str, about: str, value: Callable[[], int]) -> None:
+        self._name = name
+        self._about = about
+        self._value = value
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(self._name, self._about, value=self._value())
