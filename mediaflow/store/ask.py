@@ -1,0 +1,152 @@
+"""Asking Redis: one deadline for a request with its retries, and our own exceptions.
+
+A time-out or a broken connection means that *it may have happened*; every script may be run again
+with the same arguments, so we do, until the caller's deadline.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import AuthorizationError as RedisAuthorizationError
+
+from mediaflow.store.batching import Gatherer
+from mediaflow.store.link import Call, Link
+from mediaflow.store.records import NotDurable, StoreError, StoreUnavailable
+
+T = TypeVar("T")
+
+TRY_TIMEOUT_S = 1.0
+"""Longest wait for one answer, so that a lost reply leaves time to ask again."""
+
+SCRIPTS_IN_A_PIPELINE = 100
+
+FIRST_PAUSE_S = 0.02
+LONGEST_PAUSE_S = 0.25
+
+UNREACHABLE = (RedisError, RedisClusterException, OSError, TimeoutError)
+"""All that redis-py raises when there is no usable answer; some of it is one, see :func:`_explain`."""
+
+_PASSING = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, MovedError, AskError)
+_PASSING_WORDS = ("BUSY", "UNKILLABLE", "LOADING")
+_KILLED = "Script killed by user"
+"""By SCRIPT KILL, which is possible only before the first write: nothing was wrong, and nothing happened."""
+_REFUSED = (OutOfMemoryError, RedisAuthorizationError, NoPermissionError)
+_REFUSED_WORDS = ("MISCONF", "NOREPLICAS", "NOPERM", "NOAUTH", "ACL failure", "The user executing")
+
+
+class Asker:
+    """Runs scripts over a link, again and again until there is an answer or the deadline."""
+
+    def __init__(self, link: Link) -> None:
+        """Ask over ``link``."""
+        self.link = link
+        self._scripts = Gatherer[Call, Any](self._flush, largest=SCRIPTS_IN_A_PIPELINE)
+
+    async def run(
+        self,
+        call: Call,
+        *,
+        timeout_s: float,
+        replicas: int = 0,
+    ) -> Any:
+        """Run one script.
+
+        Raises:
+            StoreUnavailable: No answer in time; it may have happened.
+            NotDurable: It happened, but fewer than ``replicas`` replicas hold it.
+            StoreError: Redis says that the request itself is wrong.
+        """
+        if replicas:
+            return await self._run_replicated(call, timeout_s, replicas)
+
+        async def once() -> Any:
+            return await self._scripts.submit(call, TRY_TIMEOUT_S)
+
+        return await self.until(once, timeout_s=timeout_s)
+
+    async def _run_replicated(self, call: Call, timeout_s: float, replicas: int) -> Any:
+        wait_ms = max(1, int(timeout_s * 500))
+
+        async def once() -> tuple[Any, int]:
+            return await self.link.run(call, replicas=replicas, replicas_timeout_ms=wait_ms)
+
+        reply, held_by = await self.until(
+            once, timeout_s=timeout_s, try_timeout_s=TRY_TIMEOUT_S + wait_ms / 1000
+        )
+        if held_by < replicas:
+            raise NotDurable(f"{held_by} of {replicas} replicas hold the write (durability_replicas)")
+        return reply
+
+    async def _flush(self, calls: Sequence[Call], _timeout_s: float) -> Sequence[Any]:
+        """Run what was asked for in one turn of the event loop in one pipeline: a tenth of the work of each alone."""
+        return await self.link.run_many(calls)
+
+    async def run_many(self, calls: Sequence[Call], *, timeout_s: float) -> list[Any]:
+        """Run several scripts in one go; the first that fails fails all, which may have happened."""
+
+        async def once() -> list[Any]:
+            replies = await self.link.run_many(calls)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+            return replies
+
+        return await self.until(once, timeout_s=timeout_s) if calls else []
+
+    async def commands(self, commands: Sequence[tuple[Any, ...]], *, timeout_s: float) -> list[Any]:
+        """Run reading commands in one go."""
+        return await self.until(lambda: self.link.commands(commands), timeout_s=timeout_s)
+
+    async def until(
+        self, once: Callable[[], Awaitable[T]], *, timeout_s: float, try_timeout_s: float = TRY_TIMEOUT_S
+    ) -> T:
+        """Repeat ``once`` while the store cannot answer, for at most ``timeout_s`` seconds."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        pause_s = FIRST_PAUSE_S
+        while True:
+            left_s = deadline_s - loop.time()
+            try:
+                async with asyncio.timeout(min(try_timeout_s, max(left_s, 0.001))):
+                    return await once()
+            except UNREACHABLE as error:
+                reason, hopeless = _explain(error)
+                left_s = deadline_s - loop.time()
+                if hopeless or left_s <= pause_s:
+                    verb = "refused" if hopeless else "did not answer"
+                    raise StoreUnavailable(f"Redis {verb}: {reason}") from error
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _explain(error: Exception) -> tuple[str, bool]:
+    """Say in a line why there was no answer, and whether asking again within the deadline is hopeless.
+
+    Raises:
+        StoreError: It is an answer: the request itself is wrong, and asking again will never help.
+    """
+    # Behind a colon, redis-py shows the insides of its client instead of a reason; of a pipeline it shows the command,
+    # which may hold what is nobody's business.
+    text = str(error).partition(": <")[0].rpartition("of pipeline caused error: ")[2].strip(" .(),'\"")
+    text = text.partition(" script: ")[0] or "no answer in time"
+    if isinstance(error, _REFUSED) or text.startswith(_REFUSED_WORDS):
+        return text, True
+    if not isinstance(error, ResponseError) or isinstance(error, _PASSING):
+        return text, False
+    if text.startswith(_PASSING_WORDS) or _KILLED in text:
+        return text, False
+    raise StoreError(f"Redis refused a request of ours: {text}") from error

@@ -1,0 +1,75 @@
+"""Scripts that take many sessions of one owner at a time: one call for each partition, all in one pipeline."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from mediaflow.store.link import Call
+from mediaflow.store.part import Part
+from mediaflow.store.records import Claim, Owner, StoreError, StoreUnavailable
+
+BATCH = 500
+"""Sessions in one script call at most: a bound on how long Redis serves nobody else."""
+
+_KEYS_EACH = {"accept": 2, "renew": 2, "relinquish": 3}
+"""How many of a session's keys (call, session, idempotency) a script is given."""
+
+
+class Holding(NamedTuple):
+    """An item of a batch: a claim of an owner, and what the script takes for it besides."""
+
+    owner: Owner
+    claim: Claim
+    more: tuple[str | int, ...] = ()
+
+
+class Batches(Part):
+    """Asks for many sessions at once."""
+
+    async def _ask_batches(self, script: str, items: Sequence[Holding], timeout_s: float) -> list[Any]:
+        """Run a batch script for all items; the answers come in their order, an error in the place of its item."""
+        await self._ensure_claimed(timeout_s)
+
+        def unit(index: int) -> tuple[Owner, int]:
+            return items[index].owner, self._keys.partition_of(items[index].claim.call_id)
+
+        calls: list[Call] = []
+        order: list[int] = []
+        for (owner, partition), group in groupby(sorted(range(len(items)), key=unit), key=unit):
+            indices = list(group)
+            for start in range(0, len(indices), BATCH):
+                chunk = indices[start : start + BATCH]
+                calls.append(self._batch_call(script, owner, partition, [items[i] for i in chunk]))
+                order.extend(chunk)
+        try:
+            replies = await self._asker.run_many(calls, timeout_s=timeout_s)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            # One damaged record must not cost all the others of its batch their leases.
+            if len(items) == 1:
+                return [error]
+            return [answer for item in items for answer in await self._ask_batches(script, [item], timeout_s)]
+        answers: list[Any] = [None] * len(items)
+        for index, answer in zip(order, (answer for reply in replies for answer in reply), strict=True):
+            answers[index] = answer
+        return answers
+
+    def _batch_call(self, script: str, owner: Owner, partition: int, items: Sequence[Holding]) -> Call:
+        keys = [self._keys.owned(partition, owner.instance_id)]
+        args: list[str | int] = [owner.instance_id, owner.incarnation]
+        if script == "renew":
+            args.append(owner.rank)
+        elif script == "relinquish":
+            args.append(self._settings.max_attempts)
+        for _, claim, more in items:
+            keys += self._session_keys(partition, claim.call_id, claim.session_id)[: _KEYS_EACH[script]]
+            args += (*claim, *more)
+        return self._call(script, partition, keys, args)
+
+    def _session_keys(self, partition: int, call_id: str, session_id: str) -> list[str]:
+        return [
+            self._keys.call(partition, call_id),
+            self._keys.session(partition, session_id),
+            self._keys.idempotency(partition, call_id),
+        ]

@@ -1,0 +1,20 @@
+-- The plan of writes: a script reads and decides first, then carries the plan out; nothing in it can be refused.
+-- Its order makes every prefix of it legal, should a command fail all the same: an index may name what its
+-- record does not bear out (whoever follows an index checks the record), but no record lacks its index, and
+-- what is half done is still named by one, so that the next sweep finds it and does the rest.
+
+local additions, records, expiries, removals, notices = {}, {}, {}, {}, {}
+
+local function add(...) additions[#additions + 1] = {...} end        -- to indexes; what a record will point to
+local function record(...) records[#records + 1] = {...} end         -- ownership itself
+local function let_expire(...) expiries[#expiries + 1] = {...} end   -- what is over
+local function remove(...) removals[#removals + 1] = {...} end       -- from indexes
+local function announce(...) notices[#notices + 1] = {...} end       -- log and pub/sub
+
+local function carry_out()
+  for _, phase in ipairs({additions, records, expiries, removals, notices}) do
+    for _, command in ipairs(phase) do
+      redis.call(unpack(command))
+    end
+  end
+end

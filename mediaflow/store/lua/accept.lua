@@ -1,0 +1,52 @@
+-- Take up assignments: the acceptance lease becomes a full one, and the handler gets what it needs.
+-- KEYS: partition owned, then for each session: call session
+-- ARGV: partition instance incarnation, then for each session: call_id session_id fence
+-- RETURNS: for each session: accepted fence metadata checkpoint checkpoint_number details failures cause created_at
+--   idempotency_field body_digest; or: lost; or: unknown
+-- USES: partition time plan log seniority records
+-- FLAGS: allow-oom
+
+local owned, instance, incarnation = KEYS[7], ARGV[6], ARGV[7]
+redis.call('SCARD', owned)
+local EVENTS = {takeover = 'session.takeover', handoff = 'session.handoff'}
+
+local function accept(call_key, session_key, call_id, session_id, fence)
+  local call = read_call(call_key, call_id)
+  local entry = call.sessions[session_id]
+  if not entry then return {'unknown'} end
+  if not owned_by(entry, instance, incarnation) or entry.fence ~= fence then return {'lost'} end
+  local kept = redis.call('HMGET', session_key, 'metadata', 'checkpoint', 'checkpoint_number', 'details', 'failures',
+    'cause', 'created_at', 'idempotency_field', 'body_digest', 'short_runs', 'was_short', 'accepted_fence')
+  local member = call_id .. '/' .. session_id
+  add('ZADD', LEASES, integer(lease_ms + TTL_MS), member)
+  add('SADD', owned, member)
+  add('PEXPIRE', owned, RETENTION_MS)
+  if not entry.accepted then
+    local short_runs = tonumber(kept[10]) or 0
+    -- Each fence is accepted once, and counted once, also if an earlier try was cut off.
+    if kept[6] == 'takeover' and kept[12] ~= integer(fence) then
+      short_runs = kept[11] == '1' and short_runs + 1 or 0
+    end
+    add('HSET', session_key, 'accepted_at', integer(lease_ms), 'short_runs', short_runs,
+      'accepted_fence', integer(fence))
+    log(EVENTS[kept[6]] or 'session.activated', call_id, session_id, instance, fence, kept[6] or '')
+  end
+  if not entry.accepted or entry.state == 'pending' then
+    entry.accepted, entry.state = true, 'active'
+    put(call, session_id, entry)
+    remove('ZREM', PENDING, member)
+  end
+  local result = {'accepted', integer(fence)}
+  for i = 1, 9 do result[#result + 1] = kept[i] or '' end
+  return result
+end
+
+local results = {}
+for i = 8, #ARGV, 3 do
+  local item = (i - 8) / 3
+  results[#results + 1] =
+    accept(KEYS[8 + 2 * item], KEYS[9 + 2 * item], ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]))
+end
+record('HSET', CLOCK, 'lease_ms', integer(lease_ms), 'wall_ms', integer(wall_ms))
+carry_out()
+return results

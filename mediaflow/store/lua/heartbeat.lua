@@ -1,0 +1,33 @@
+-- Register or refresh an instance; a newer process with the same id supersedes an older one.
+-- KEYS: registry
+-- ARGV: registry ttl_ms instance token incarnation state free report
+-- RETURNS: alive incarnation; or: superseded incarnation
+-- USES: registry time plan log
+-- FLAGS: allow-oom
+
+local ttl_ms, instance, token = tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local incarnation, state, free, report = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), ARGV[9]
+
+local known = read_record(instance)
+if incarnation == 0 then
+  -- The token makes a repeated first heartbeat find the number that its first try was given.
+  if known and known.token == token then
+    incarnation = known.incarnation
+  else
+    incarnation = math.max((known and known.incarnation or 0) + 1, now_us)
+  end
+elseif known and known.incarnation > incarnation then
+  return {'superseded', integer(known.incarnation)}
+end
+
+add('ZADD', INSTANCES, integer(lease_ms + ttl_ms), instance)
+record('HSET', RECORDS, instance, table.concat({integer(incarnation), token, state, free, report}, '|'))
+record('HSET', CLOCK, 'lease_ms', integer(lease_ms), 'wall_ms', integer(wall_ms))
+local joined = not known or known.incarnation ~= incarnation
+local drains = state == 'draining' and not (known and known.state == 'draining')
+if joined then log('instance.joined', '', '', instance, 0, '') end
+if drains then log('instance.draining', '', '', instance, 0, '') end
+-- Only what changes decisions is worth a message to every balancer and watchdog.
+if joined or drains or (known.free == 0) ~= (free == 0) then announce('PUBLISH', HINTS, 'instances') end
+carry_out()
+return {'alive', integer(incarnation)}

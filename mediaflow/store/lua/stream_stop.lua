@@ -1,0 +1,19 @@
+-- End a stream; its late heartbeats stay without effect.
+-- KEYS: user limit
+-- ARGV: request {id operation default_limit count_by retention_ms}
+-- RETURNS: JSON {status limit active now_ms expired …}: stopped; ended reason by
+-- USES: plan streams
+-- FLAGS: allow-oom
+
+local over = ended[request.id]
+if over and over.operation == request.operation then return answer('stopped') end
+if over then
+  keep()
+  return answer('ended', {reason = over.reason, by = over.by})
+end
+-- One that is not there at all was lost by Redis, or began while Redis was away: it is stopped like a live one.
+local expired = streams[request.id] and not is_live(streams[request.id])
+end_stream(request.id, 'stopped', nil, request.operation)
+keep()
+if expired then return answer('ended', {reason = 'expired'}) end
+return answer('stopped')

@@ -1,0 +1,250 @@
+"""The store as instances use it: making, holding and giving up sessions."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from mediaflow.settings import Settings
+from mediaflow.store.batches import Batches, Holding
+from mediaflow.store.batching import Gatherer
+from mediaflow.store.link import Link
+from mediaflow.store.part import text
+from mediaflow.store.records import (
+    Acceptance,
+    Claim,
+    Creation,
+    Held,
+    NewSession,
+    Owner,
+    Readoption,
+    Renewal,
+    Written,
+)
+
+R = TypeVar("R")
+
+
+class Ownership(Batches):
+    """Scripts that create, accept, renew, readopt, relinquish, write and complete."""
+
+    def __init__(self, link: Link, settings: Settings) -> None:
+        """See :class:`Part`."""
+        super().__init__(link, settings)
+        self._renewals = Gatherer[Holding, Renewal](self._renew_all)
+        self._acceptances = Gatherer[Holding, Acceptance](self._accept_all)
+        self._relinquishments = Gatherer[Holding, Written](self._relinquish_all)
+
+    async def create(self, new: NewSession, *, timeout_s: float = 2.0) -> Creation:
+        """Make a session for a call, or find the one it has."""
+        partition = self._keys.partition_of(new.call_id)
+        owner = new.owner or Owner("", 0, "")
+        reply = await self._ask(
+            "create",
+            partition,
+            [
+                *self._session_keys(partition, new.call_id, new.session_id),
+                self._keys.owned(partition, owner[0]),
+            ],
+            [
+                new.call_id,
+                new.session_id,
+                idempotency_field(new.idempotency_key),
+                new.body_digest,
+                new.metadata,
+                owner.instance_id,
+                owner.incarnation,
+                owner.rank,
+                int(new.may_queue),
+            ],
+            timeout_s=timeout_s,
+            replicas=self._settings.durability_replicas,
+        )
+        status: Any = text(reply[0])
+        if status in ("conflict", "absent"):
+            return Creation(status=status)
+        state: Any = text(reply[3])
+        return Creation(
+            status=status,
+            session_id=text(reply[1]),
+            first_created=int(reply[2]) == 1,
+            state=state,
+            instance_id=text(reply[4]) if state == "active" else "",
+            incarnation=int(reply[5]),
+            fence=int(reply[6]),
+            accepted=int(reply[7]) == 1,
+        )
+
+    async def accept(self, owner: Owner, claim: Claim, *, timeout_s: float = 2.0) -> Acceptance:
+        """Take up an assignment; acceptances of one turn go out together."""
+        return await self._acceptances.submit(Holding(owner, claim), timeout_s)
+
+    async def renew(
+        self,
+        owner: Owner,
+        claim: Claim,
+        *,
+        new_fence: bool = False,
+        wait_s: float = 0.0,
+        timeout_s: float = 2.0,
+    ) -> Renewal:
+        """Extend the lease; renewals of one moment go out together."""
+        return await self._renewals.submit(Holding(owner, claim, (int(new_fence),)), timeout_s, wait_s)
+
+    async def readopt(
+        self, owner: Owner, held: Held, operation: str, *, timeout_s: float = 2.0
+    ) -> Readoption:
+        """Put back a session that Redis forgot."""
+        call_id, session_id, fence = held.claim
+        partition = self._keys.partition_of(call_id)
+        reply = await self._ask(
+            "readopt",
+            partition,
+            [
+                *self._session_keys(partition, call_id, session_id),
+                self._keys.owned(partition, owner.instance_id),
+            ],
+            [
+                operation,
+                *owner,
+                call_id,
+                session_id,
+                fence,
+                held.metadata,
+                held.checkpoint or b"",
+                held.checkpoint_number,
+                held.details,
+                held.attempt - 1,
+                held.created_at_ms,
+                held.idempotency_key,
+                held.body_digest,
+            ],
+            timeout_s=timeout_s,
+        )
+        if text(reply[0]) == "lost":
+            return Readoption("lost")
+        return Readoption("readopted", int(reply[1]))
+
+    async def refuse(self, owner: Owner, claim: Claim, reason: str, *, timeout_s: float = 2.0) -> Written:
+        """Give an assignment back, not having started it."""
+        return await self._relinquish(owner, claim, timeout_s, "refuse", reason, 0)
+
+    async def release(self, owner: Owner, claim: Claim, reason: str, *, timeout_s: float = 2.0) -> Written:
+        """Give a live session away; its last checkpoint stays."""
+        return await self._relinquish(owner, claim, timeout_s, "release", reason, 0)
+
+    async def fail(
+        self, owner: Owner, claim: Claim, reason: str, backoff_s: float, *, timeout_s: float = 2.0
+    ) -> Written:
+        """Report that an attempt failed."""
+        return await self._relinquish(owner, claim, timeout_s, "fail", reason, int(backoff_s * 1000))
+
+    async def checkpoint(
+        self, owner: Owner, claim: Claim, number: int, value: bytes, *, timeout_s: float = 2.0
+    ) -> Written:
+        """Store a checkpoint, unless a newer one is there."""
+        return await self._write("checkpoint", owner, claim, number, value, timeout_s)
+
+    async def publish(
+        self, owner: Owner, claim: Claim, number: int, details: bytes, *, timeout_s: float = 2.0
+    ) -> Written:
+        """Store the published details, unless newer ones are there."""
+        return await self._write("details", owner, claim, number, details, timeout_s)
+
+    async def complete(self, owner: Owner, claim: Claim, *, timeout_s: float = 2.0) -> Written:
+        """End the call, or yield to a senior live sibling."""
+        call_id, session_id, fence = claim
+        partition = self._keys.partition_of(call_id)
+        siblings: list[str] = []
+        while True:
+            reply = await self._ask(
+                "complete",
+                partition,
+                [
+                    *self._session_keys(partition, call_id, session_id),
+                    self._keys.owned(partition, owner.instance_id),
+                    *(self._keys.session(partition, sibling) for sibling in siblings),
+                ],
+                [call_id, session_id, owner.instance_id, owner.incarnation, fence, *siblings],
+                timeout_s=timeout_s,
+            )
+            if text(reply[0]) != "siblings":
+                return _written(reply)
+            # Keys must be declared before they are touched, and only the script knows which siblings live now.
+            siblings.extend(text(found) for found in reply[1:])
+
+    async def _relinquish(self, owner: Owner, claim: Claim, timeout_s: float, *what: str | int) -> Written:
+        return await self._relinquishments.submit(Holding(owner, claim, what), timeout_s)
+
+    async def _write(
+        self, field: str, owner: Owner, claim: Claim, number: int, value: bytes, timeout_s: float
+    ) -> Written:
+        call_id, session_id, fence = claim
+        partition = self._keys.partition_of(call_id)
+        reply = await self._ask(
+            "write",
+            partition,
+            [self._keys.call(partition, call_id), self._keys.session(partition, session_id)],
+            [field, call_id, session_id, owner.instance_id, owner.incarnation, fence, number, value],
+            timeout_s=timeout_s,
+        )
+        return _written(reply)
+
+    async def _renew_all(self, items: Sequence[Holding], timeout_s: float) -> Sequence[Renewal | Exception]:
+        return _each(_renewal, await self._ask_batches("renew", items, timeout_s))
+
+    async def _accept_all(
+        self, items: Sequence[Holding], timeout_s: float
+    ) -> Sequence[Acceptance | Exception]:
+        return _each(_acceptance, await self._ask_batches("accept", items, timeout_s))
+
+    async def _relinquish_all(
+        self, items: Sequence[Holding], timeout_s: float
+    ) -> Sequence[Written | Exception]:
+        return _each(_written, await self._ask_batches("relinquish", items, timeout_s))
+
+
+def idempotency_field(key: str) -> str:
+    """Return what is stored of an idempotency key: a digest, since the key is of any length and content."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _each(parse: Callable[[Any], R], replies: Sequence[Any]) -> list[R | Exception]:
+    return [reply if isinstance(reply, Exception) else parse(reply) for reply in replies]
+
+
+def _written(reply: Any) -> Written:
+    status: Any = text(reply[0])
+    if status == "refenced":
+        return Written("refenced", fence=int(reply[1]))
+    if status == "yielded":
+        return Written("yielded", winner=text(reply[1]))
+    return Written(status)
+
+
+def _renewal(reply: Any) -> Renewal:
+    status: Any = text(reply[0])
+    if status == "refenced":
+        return Renewal("refenced", fence=int(reply[1]))
+    if status == "yielded":
+        return Renewal("yielded", winner=text(reply[1]))
+    return Renewal(status)
+
+
+def _acceptance(reply: Any) -> Acceptance:
+    status: Any = text(reply[0])
+    if status != "accepted":
+        return Acceptance(status=status)
+    fence, metadata, checkpoint, number, details, failures, cause, created_at, field, digest = reply[1:]
+    return Acceptance(
+        status="accepted",
+        fence=int(fence),
+        metadata=metadata,
+        checkpoint=checkpoint or None,
+        checkpoint_number=int(number or 0),
+        details=details or b"{}",
+        attempt=int(failures or 0) + 1,
+        cause=text(cause),
+        created_at_ms=int(created_at or 0),
+        idempotency_key=text(field),
+        body_digest=text(digest),
+    )

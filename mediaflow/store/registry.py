@@ -1,0 +1,73 @@
+"""The store as a register of instances, with a lease clock of its own."""
+
+from typing import Any
+
+import msgspec
+
+from mediaflow.store.link import Call
+from mediaflow.store.part import CAP_MS, Part, text
+from mediaflow.store.records import Beat, InstanceRecord, InstanceReport
+from mediaflow.store.scripts import load
+
+
+class Registry(Part):
+    """Scripts for heartbeats, leaving, and the roster."""
+
+    async def heartbeat(self, report: InstanceReport, *, timeout_s: float = 2.0) -> Beat:
+        """Register or refresh an instance."""
+        free = max(0, report.slots - report.used) if report.state == "ready" else 0
+        reply = await self._ask_registry(
+            "heartbeat",
+            [
+                int(self._settings.lease_ttl * 1000),
+                report.instance_id,
+                report.token,
+                report.incarnation,
+                report.state,
+                free,
+                msgspec.json.encode(report),
+            ],
+            timeout_s=timeout_s,
+        )
+        status: Any = text(reply[0])
+        return Beat(status, int(reply[1]))
+
+    async def leave(self, instance_id: str, incarnation: int, reason: str, *, timeout_s: float = 2.0) -> bool:
+        """Strike an instance off, unless a newer incarnation is there."""
+        reply = await self._ask_registry("leave", [instance_id, incarnation, reason], timeout_s=timeout_s)
+        return text(reply[0]) == "left"
+
+    async def instances(self, *, timeout_s: float = 2.0) -> list[InstanceRecord]:
+        """Return all instances that are registered, by id."""
+        lease_ms, records, expiries = await self._ask_registry("roster", [], timeout_s=timeout_s)
+        now_ms = int(lease_ms)
+        expires_at = {
+            text(name): int(float(score)) for name, score in zip(expiries[::2], expiries[1::2], strict=True)
+        }
+        ttl_ms = int(self._settings.lease_ttl * 1000)
+        found: list[InstanceRecord] = []
+        for name, record in zip(records[::2], records[1::2], strict=True):
+            expiry_ms = expires_at.get(text(name), 0)
+            incarnation, _, _, _, encoded = record.split(b"|", 4)
+            report = msgspec.json.decode(encoded, type=InstanceReport)
+            found.append(
+                InstanceRecord(
+                    instance_id=report.instance_id,
+                    incarnation=int(incarnation),
+                    rank=report.rank,
+                    address=report.address,
+                    slots=report.slots,
+                    used=report.used,
+                    state=report.state,
+                    version=report.version,
+                    started_at_ms=report.started_at_ms,
+                    heartbeat_age_ms=max(0, now_ms - (expiry_ms - ttl_ms)),
+                    alive=expiry_ms > now_ms,
+                )
+            )
+        return sorted(found, key=lambda one: one.instance_id)
+
+    async def _ask_registry(self, script: str, args: list[str | bytes | int], *, timeout_s: float) -> Any:
+        await self._ensure_claimed(timeout_s)
+        call = Call(load(script), self._keys.registry, [CAP_MS, self._keys.hints_channel, *args])
+        return await self._asker.run(call, timeout_s=timeout_s)

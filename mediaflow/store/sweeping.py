@@ -1,0 +1,127 @@
+"""The store as the watchdog uses it: tick, sweep, assign."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mediaflow.store.part import Part, text
+from mediaflow.store.records import AssignStatus, Grant, PartitionView, SessionRef, Waiting
+
+SWEEP_BATCH = 200
+"""Sessions in one sweep at most: a bound on how long Redis serves nobody else."""
+
+
+class Sweeping(Part):
+    """Scripts on the indexes of partitions."""
+
+    async def tick(self, *, limit: int = 200, timeout_s: float = 2.0) -> list[PartitionView]:
+        """Advance lease time in every partition and look at its indexes."""
+        await self._ensure_claimed(timeout_s)
+        replies = await self._asker.run_many(
+            [self._call("tick", number, [], [limit]) for number in range(self.partitions)],
+            timeout_s=timeout_s,
+        )
+        return [_view(number, reply) for number, reply in enumerate(replies)]
+
+    async def sweep(self, partition: int, refs: Sequence[SessionRef], *, timeout_s: float = 2.0) -> int:
+        """Make pending what has an expired lease; returns how many were."""
+        return await self._sweep(partition, refs, "", 0, "lease expired", timeout_s)
+
+    async def sweep_dead(
+        self, instance_id: str, before_incarnation: int, reason: str, *, timeout_s: float = 5.0
+    ) -> int:
+        """Make pending all that incarnations of an instance below ``before_incarnation`` own."""
+        await self._ensure_claimed(timeout_s)
+        owned = await self._asker.commands(
+            [("SMEMBERS", self._keys.owned(number, instance_id)) for number in range(self.partitions)],
+            timeout_s=timeout_s,
+        )
+        calls = [
+            self._sweep_call(
+                number, refs[start : start + SWEEP_BATCH], instance_id, before_incarnation, reason
+            )
+            for number, members in enumerate(owned)
+            if (refs := sorted(_ref(member) for member in members))
+            for start in range(0, len(refs), SWEEP_BATCH)
+        ]
+        replies = await self._asker.run_many(calls, timeout_s=timeout_s)
+        return sum(text(status) == "swept" for reply in replies for status in reply)
+
+    async def assign(
+        self, partition: int, grants: Sequence[Grant], operation: str, *, timeout_s: float = 2.0
+    ) -> list[AssignStatus]:
+        """Give pending sessions to instances, which find the assignment in their inbox."""
+        keys: list[str] = []
+        args: list[str | int] = [operation, int(self._settings.accept_ttl * 1000)]
+        for (call_id, session_id), owner in grants:
+            keys += [
+                self._keys.call(partition, call_id),
+                self._keys.session(partition, session_id),
+                self._keys.owned(partition, owner.instance_id),
+            ]
+            args += [call_id, session_id, *owner]
+        reply = await self._ask("assign", partition, keys, args, timeout_s=timeout_s)
+        statuses: list[Any] = [text(status) for status in reply]
+        return statuses
+
+    async def _sweep(
+        self,
+        partition: int,
+        refs: Sequence[SessionRef],
+        instance_id: str,
+        before_incarnation: int,
+        reason: str,
+        timeout_s: float,
+    ) -> int:
+        await self._ensure_claimed(timeout_s)
+        calls = [
+            self._sweep_call(
+                partition, refs[start : start + SWEEP_BATCH], instance_id, before_incarnation, reason
+            )
+            for start in range(0, len(refs), SWEEP_BATCH)
+        ]
+        replies = await self._asker.run_many(calls, timeout_s=timeout_s)
+        return sum(text(status) == "swept" for reply in replies for status in reply)
+
+    def _sweep_call(
+        self,
+        partition: int,
+        refs: Sequence[SessionRef],
+        instance_id: str,
+        before_incarnation: int,
+        reason: str,
+    ) -> Any:
+        keys = [self._keys.owned(partition, instance_id)]
+        args: list[str | int] = [self._settings.max_takeovers, instance_id, before_incarnation, reason]
+        for call_id, session_id in refs:
+            keys += [
+                self._keys.call(partition, call_id),
+                self._keys.session(partition, session_id),
+                self._keys.idempotency(partition, call_id),
+            ]
+            args += [call_id, session_id]
+        return self._call("sweep", partition, keys, args)
+
+
+def _ref(member: Any) -> SessionRef:
+    call_id, _, session_id = text(member).rpartition("/")
+    return SessionRef(call_id, session_id)
+
+
+def _view(partition: int, reply: Any) -> PartitionView:
+    lease_ms, pending, expired, first_expiry, waiting, first_backoff = reply
+    now_ms = int(lease_ms)
+
+    def until(score: Any) -> int | None:
+        return max(0, int(float(score)) - now_ms) if score else None
+
+    return PartitionView(
+        partition=partition,
+        expired=tuple(_ref(member) for member in expired),
+        next_expiry_in_ms=until(first_expiry),
+        waiting=tuple(
+            Waiting(_ref(member), max(0, now_ms - int(float(score))))
+            for member, score in zip(waiting[::2], waiting[1::2], strict=True)
+        ),
+        next_waiting_in_ms=until(first_backoff),
+        pending=int(pending),
+    )
