@@ -1,0 +1,80 @@
+"""The keys of a limiter: its own until Redis can be asked, then the one that all replicas agree on."""
+
+from mediaflow.limiter import stream_id as ids
+from mediaflow.limiter.outcomes import StreamUnknown
+from mediaflow.limiter.signing import Signer, configured_signer, new_key, signer
+from mediaflow.limiter.stream_id import StreamFacts
+from mediaflow.store import RedisStore
+
+_SHARED_NAME = "token_key"
+_FORMER_KEPT = 4
+
+
+class Keyring:
+    """Issues and reads stream ids, and knows what signs tokens.
+
+    Attributes:
+        agreed: The key that replicas agree on; None while it is not known.
+    """
+
+    def __init__(self, token_key: str) -> None:
+        """Take the setting ``token_key``; empty leaves the choice to the first replica.
+
+        Raises:
+            SettingsError: It names no key.
+        """
+        self.agreed: Signer | None = configured_signer(token_key)
+        self._is_given = self.agreed is not None
+        self._proposal = new_key()
+        self._generation = 0
+        self._secrets = (signer(self._proposal).id_secret,)
+
+    async def agree(self, store: RedisStore) -> None:
+        """Learn the key of the namespace, or make ours the one.
+
+        Asked of every server anew: one that lost its data gets the key back before another replica, to which
+        our ids would be unknown, makes one.
+
+        Raises:
+            StoreUnavailable: Redis cannot be asked now.
+        """
+        if self._is_given or (self.agreed is not None and self._generation == store.generation):
+            return
+        pem = await store.shared_secret(_SHARED_NAME, self._proposal)
+        self._generation = store.generation
+        if self.agreed is None or pem != self._proposal:
+            self._remember(signer(pem))
+        self._proposal = pem
+
+    def issue(self, user_id: str, facts: StreamFacts) -> str:
+        """Return the id of a stream."""
+        return ids.issue(self.agreed.id_secret if self.agreed else self._secrets[-1], user_id, facts)
+
+    def read(self, user_id: str, stream_id: str) -> StreamFacts:
+        """Return what an id says.
+
+        Raises:
+            StreamUnknown: It was not issued for this user.
+        """
+        agreed = (self.agreed.id_secret,) if self.agreed else ()
+        return _known(ids.read((*agreed, *self._secrets), user_id, stream_id))
+
+    def believe(self, user_id: str, stream_id: str) -> StreamFacts:
+        """Return what an id says for an answer that counts nothing; see :func:`stream_id.unverified`.
+
+        Raises:
+            StreamUnknown: It says nothing, or a key is known and did not sign it.
+        """
+        return self.read(user_id, stream_id) if self.agreed else _known(ids.unverified(stream_id))
+
+    def _remember(self, agreed: Signer) -> None:
+        # Ids that were signed with the key before are still out there.
+        former = (self.agreed.id_secret,) if self.agreed else ()
+        self._secrets = (*former, *self._secrets)[:_FORMER_KEPT]
+        self.agreed = agreed
+
+
+def _known(facts: StreamFacts | None) -> StreamFacts:
+    if facts is None:
+        raise StreamUnknown("no stream of this user ever had this id")
+    return facts

@@ -1,0 +1,393 @@
+"""StreamLimiter: how many streams a user plays at once, and no to one too many.
+
+Stateless but for its key: any number of limiters over one Redis agree, because count, decision and write are
+one script. With Redis away it allows streams uncounted (``degraded``), or denies them, as ``on_store_down`` says;
+an id it gives out then is admitted with the first heartbeat after Redis is back, if there is room.
+"""
+
+import asyncio
+import hashlib
+import os
+import secrets
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import structlog
+
+from mediaflow import settings as settings_module
+from mediaflow.api.streams import OnLimit, StreamAnswer, StreamList
+from mediaflow.core import names, policy
+from mediaflow.limiter import answers
+from mediaflow.limiter import stream_id as ids
+from mediaflow.limiter.keyring import Keyring
+from mediaflow.limiter.outcomes import (
+    StreamKeyConflict,
+    StreamThrottled,
+    StreamUnknown,
+)
+from mediaflow.limiter.stream_id import StreamFacts
+from mediaflow.settings import Settings
+from mediaflow.store import RedisStore, StoreUnavailable, open_store
+
+log: Any = structlog.get_logger("mediaflow.limiter")
+
+MAX_METADATA_BYTES = 16 * 1024
+ANSWER_WITHIN_S = 0.45
+"""Players wait for an answer before they play: what takes longer counts as Redis being away."""
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class StreamLimiter:
+    """The concurrency service without HTTP; ``async with`` it.
+
+    Attributes:
+        counts: Streams ``started``, ``refused``, ``taken_over``, ``expired``, ``stopped``, ``readmitted``,
+            ``degraded`` and requests ``throttled``, by this limiter.
+        on_start: Is told how many streams the user has, at each start.
+        problem: Why Redis is away, empty if it is not.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        redis: str | None = None,
+        store: RedisStore | None = None,
+        now_ms: Callable[[], int] = _wall_ms,
+        **flags: Any,
+    ) -> None:
+        """Take settings whole, or by name over the environment and the defaults.
+
+        Args:
+            settings: All settings; None gathers them.
+            redis: ``redis://…``, or ``memory://``.
+            store: An open store to share; it stays the caller's to close.
+            now_ms: Wall clock, for when Redis, whose clock counts otherwise, is away.
+            flags: Settings by name (``stream_limit=2``).
+
+        Raises:
+            SettingsError: A setting is wrong.
+        """
+        self.settings = settings or settings_module.load({"redis_url": redis, **flags}, os.environ)
+        self._keyring = Keyring(self.settings.token_key)
+        self._given_store = store
+        self._now_ms = now_ms
+        self._store = store
+        self._rules = (
+            policy.user_rule(0, self.settings.count_by),
+            *self.settings.stream_rules,
+        )
+        self._rules_plain = [policy.plain_rule(rule) for rule in self._rules]
+        self.counts: Counter[str] = Counter()
+        self.on_start: Callable[[int], None] | None = None
+        self.problem = ""
+
+    async def __aenter__(self) -> Self:
+        """Open the store; Redis need not be there yet."""
+        if self._store is None:
+            self._store = await open_store(self.settings)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store, unless it was handed in."""
+        if self._given_store is None and self._store is not None:
+            store, self._store = self._store, None
+            await store.close()
+
+    # -- requests ---------------------------------------------------------------------------
+
+    async def start(
+        self,
+        user_id: str,
+        device_id: str,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        on_limit: OnLimit = "reject",
+        terminate: Sequence[str] = (),
+        replaces: str | None = None,
+        idempotency_key: str | None = None,
+        limit: int | None = None,
+    ) -> StreamAnswer:
+        """Begin a stream, if every rule allows it.
+
+        Args:
+            user_id: 1 to 256 characters, any but control characters.
+            device_id: Likewise.
+            metadata: A JSON object, 16 KiB at most: what rules look at and conflicts show.
+            on_limit: With one too many: refuse this one, or end the ones that were started first.
+            terminate: Codes from a refusal, of streams to end in the same step.
+            replaces: A stream of the user that this one takes the place of.
+            idempotency_key: Repeat a request that may have been carried out.
+            limit: The user's limit as its token claims it; goes before all others.
+
+        Raises:
+            StreamRefused: One too many; nothing was changed.
+            StreamThrottled, StreamKeyConflict: See :mod:`mediaflow.limiter.outcomes`.
+            StoreUnavailable: Redis is away, and ``on_store_down`` is ``deny``.
+            ValueError: An argument is not legal.
+        """
+        _check_id("userId", user_id)
+        if idempotency_key is not None:
+            names.check_idempotency_key(idempotency_key)
+        facts = self._new_facts(device_id, metadata or {})
+        try:
+            async with self._in_time():
+                await self._agree()
+                request = self._request(facts, limit) | {
+                    "on_limit": on_limit,
+                    "terminate": list(terminate),
+                    "replaces": self._replaced(user_id, replaces),
+                    "key": idempotency_key,
+                    "digest": _digest(facts.metadata, device_id, on_limit, sorted(terminate), replaces),
+                }
+                reply = await self._ask("start", user_id, request)
+        except StoreUnavailable:
+            return self._degraded(user_id, facts, limit)
+        self._conclude_start(reply)
+        facts = facts._replace(key=reply["id"], issued_ms=reply["issued_ms"])
+        return answers.stream(self._answering(user_id), facts, reply)
+
+    async def heartbeat(self, user_id: str, stream_id: str, *, limit: int | None = None) -> StreamAnswer:
+        """Keep a stream alive; one that expired comes back if ``readmit`` is set and there is room.
+
+        Raises:
+            StreamUnknown: The id was never given to this user.
+            StreamEnded: It is over.
+            StreamThrottled: Too many requests.
+            StoreUnavailable: Redis is away, and ``on_store_down`` is ``deny``.
+        """
+        _check_id("userId", user_id)
+        try:
+            async with self._in_time():
+                await self._agree()
+                facts = self._keyring.read(user_id, stream_id)
+                request = self._request(facts, limit) | {"readmit": self.settings.readmit}
+                reply = await self._ask("beat", user_id, request)
+        except StoreUnavailable:
+            return self._degraded(user_id, self._keyring.believe(user_id, stream_id), limit, stream_id)
+        if reply["status"] == "ended":
+            raise answers.ended(reply)
+        if reply["status"] == "readmitted":
+            self.counts["readmitted"] += 1
+        return answers.stream(self._answering(user_id), facts, reply)
+
+    async def stop(self, user_id: str, stream_id: str) -> None:
+        """End a stream; a heartbeat that comes late changes nothing any more.
+
+        Raises:
+            StreamUnknown: The id was never given to this user.
+            StreamEnded: It was over already.
+            StoreUnavailable: Redis is away, and ``on_store_down`` is ``deny``.
+        """
+        _check_id("userId", user_id)
+        try:
+            async with self._in_time():
+                await self._agree()
+                facts = self._keyring.read(user_id, stream_id)
+                request = self._request(facts, None) | {"operation": secrets.token_urlsafe(9)}
+                reply = await self._ask("stop", user_id, request)
+        except StoreUnavailable:
+            self._keyring.believe(user_id, stream_id)
+            if self.settings.on_store_down == "deny":
+                raise
+            self.counts["degraded"] += 1
+            return
+        if reply["status"] == "ended":
+            raise answers.ended(reply)
+        self.counts["stopped"] += 1
+
+    async def list(self, user_id: str, *, limit: int | None = None) -> StreamList:
+        """Return the user's live streams, oldest first.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        _check_id("userId", user_id)
+        request = {
+            "default_limit": self.settings.stream_limit,
+            "limit": limit,
+            "count_by": self.settings.count_by,
+        }
+        async with self._in_time():
+            await self._agree()
+            reply = await self._ask("list", user_id, request)
+        return answers.listing(self._keyring, user_id, reply)
+
+    async def set_limit(self, user_id: str, limit: int | None) -> None:
+        """Set how many streams a user may play from now on; live ones are left alone. None: as the setting says.
+
+        Raises:
+            ValueError: It is none from 0 to 10,000.
+            StoreUnavailable: Redis is away.
+        """
+        _check_id("userId", user_id)
+        if limit is not None and not 0 <= limit <= policy.MOST_STREAMS:
+            raise ValueError(
+                f"limit {limit} is not allowed: use a whole number from 0 to {policy.MOST_STREAMS:,}"
+            )
+        await self._open().set_stream_limit(user_id, limit)
+
+    async def jwks(self) -> dict[str, Any]:
+        """Return the keys that verify tokens (RFC 7517); none while no key is known."""
+        try:
+            async with self._in_time():
+                await self._agree()
+        except StoreUnavailable:
+            return {"keys": []}
+        agreed = self._keyring.agreed
+        return {"keys": [agreed.jwk()] if agreed else []}
+
+    # -- how ----------------------------------------------------------------------------------
+
+    def _open(self) -> RedisStore:
+        if self._store is None:
+            raise RuntimeError("the limiter is not open: use it inside 'async with limiter:'")
+        return self._store
+
+    async def _ask(self, script: str, user_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            reply = await self._open().stream(script, user_id, _omit_none(request))
+        except StoreUnavailable as error:
+            self._note(str(error))
+            raise
+        self._note("")
+        self.counts["expired"] += int(reply["expired"])
+        if reply["status"] == "throttled":
+            self.counts["throttled"] += 1
+            raise StreamThrottled(
+                "user or stream", self.settings.stream_throttle, max(1.0, reply["retry_ms"] / 1000)
+            )
+        return reply
+
+    def _note(self, problem: str) -> None:
+        if problem and not self.problem:
+            log.warning("streams.store_away", reason=problem, streams=self.settings.on_store_down)
+        elif not problem and self.problem:
+            log.info("streams.store_back")
+        self.problem = problem
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncGenerator[None]:
+        """Bound all that a request asks of Redis; what takes longer counts as Redis being away."""
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                yield
+        except TimeoutError:
+            self._note("no answer in time")
+            raise StoreUnavailable(f"Redis did not answer within {ANSWER_WITHIN_S:g} s") from None
+
+    async def _agree(self) -> None:
+        try:
+            await self._keyring.agree(self._open())
+        except StoreUnavailable as error:
+            self._note(str(error))
+            raise
+
+    def _new_facts(self, device_id: str, metadata: Mapping[str, Any]) -> StreamFacts:
+        _check_id("deviceId", device_id)
+        # In one order, so that a repeated request is the same, and is answered with the very same id.
+        encoded = msgspec.json.encode(dict(metadata), order="sorted")
+        if len(encoded) > MAX_METADATA_BYTES:
+            raise ValueError(f"metadata of {len(encoded)} bytes of JSON: at most {MAX_METADATA_BYTES} fit")
+        facts = StreamFacts(
+            key=secrets.token_urlsafe(9),
+            device_id=device_id,
+            issued_ms=self._now_ms(),
+            attributes=policy.attributes(dict(metadata), self._rules),
+            metadata=encoded.decode(),
+        )
+        if not ids.fits(facts):
+            raise ValueError("metadata: the attributes that rules look at are too long: shorten their values")
+        return facts
+
+    def _conclude_start(self, reply: Mapping[str, Any]) -> None:
+        match reply["status"]:
+            case "conflict":
+                raise StreamKeyConflict("this Idempotency-Key was used with another request: use a new key")
+            case "refused":
+                self.counts["refused"] += 1
+                raise answers.refused(reply)
+            case "started":
+                self.counts["started"] += 1
+                self.counts["taken_over"] += reply["taken_over"]
+                if self.on_start is not None:
+                    self.on_start(reply["active"])
+            case _:
+                # The answer to a repeated request; it was counted the first time.
+                return
+
+    def _request(self, facts: StreamFacts, limit: int | None) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "id": facts.key,
+            "device": facts.device_id,
+            "attributes": facts.attributes,
+            "metadata": facts.metadata,
+            "code": secrets.token_urlsafe(12),
+            "issued_ms": facts.issued_ms,
+            "ttl_ms": int(settings.stream_ttl * 1000),
+            "rules": self._rules_plain,
+            "limit": limit,
+            "default_limit": settings.stream_limit,
+            "count_by": settings.count_by,
+            "throttle": settings.stream_throttle,
+            "retention_ms": int(max(settings.retention, 2 * settings.stream_ttl) * 1000),
+        }
+
+    def _replaced(self, user_id: str, stream_id: str | None) -> str | None:
+        """Return the store's name of a stream that is to be replaced; an id of nothing replaces nothing."""
+        try:
+            return self._keyring.read(user_id, stream_id).key if stream_id else None
+        except StreamUnknown:
+            return None
+
+    def _answering(self, user_id: str) -> answers.Answering:
+        settings = self.settings
+        return answers.Answering(self._keyring, user_id, int(settings.stream_heartbeat_interval * 1000))
+
+    def _degraded(
+        self, user_id: str, facts: StreamFacts, limit: int | None, stream_id: str = ""
+    ) -> StreamAnswer:
+        """Answer without Redis: nothing is counted, and nobody is refused."""
+        if self.settings.on_store_down == "deny":
+            raise StoreUnavailable(f"streams cannot be counted now: {self.problem}")
+        self.counts["degraded"] += 1
+        now_ms = self._now_ms()
+        uncounted = {
+            "limit": self.settings.stream_limit if limit is None else limit,
+            "active": 1,
+            "now_ms": now_ms,
+            "expires_ms": now_ms + int(self.settings.stream_ttl * 1000),
+        }
+        return answers.stream(self._answering(user_id), facts, uncounted, degraded_id=stream_id)
+
+
+def _check_id(name: str, value: str) -> None:
+    if not 1 <= len(value) <= 256 or any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+        raise ValueError(
+            f"{name} {value[:80]!r} is not allowed: use 1 to 256 characters, no control characters"
+        )
+
+
+def _digest(*parts: Any) -> str:
+    """Return what tells a request that is repeated from another with the same key."""
+    return hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
+
+
+def _omit_none(found: Mapping[str, Any]) -> dict[str, Any]:
+    # In Lua a JSON null is a value like any other, and true.
+    return {name: value for name, value in found.items() if value is not None}

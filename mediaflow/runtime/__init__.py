@@ -1,0 +1,1 @@
+"""An instance without HTTP: sessions, their actors, slots and drain."""

@@ -1,0 +1,443 @@
+"""The actor of one session: runs its coroutine and keeps its lease, for as long as the session is ours.
+
+All decisions are :mod:`mediaflow.core.tenure`'s; this shell asks the store, starts and stops the coroutine,
+and takes in what comes of it. One task, woken by a timer or by an event.
+"""
+
+import asyncio
+import random
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from mediaflow.core import tenure as core
+from mediaflow.runtime.clock import Clock
+from mediaflow.runtime.session import Handler, LeaseLost, Session
+from mediaflow.store import Acceptance, Claim, Held, Owner, Store, StoreError, StoreUnavailable, Written
+
+log: Any = structlog.get_logger("mediaflow.actor")
+
+WRITE_TIMEOUT_S = 2.0
+RENEWALS_GATHER_IN = 40
+"""A renewal may wait this part of the lease for others to go out with: thousands of sessions share a request."""
+
+STOP_PATIENCE_S = 10.0
+"""How long a cancelled coroutine may take before it is given up on; its writes are fenced off by then."""
+
+
+class Surroundings(NamedTuple):
+    """What all actors of an instance share."""
+
+    store: Store
+    owner: Owner
+    handler: Handler
+    rules: core.Rules
+    clock: Clock
+    random: random.Random
+
+
+class Actor:
+    """Owner's side of one session; also the :class:`~mediaflow.runtime.session.Keeper` of its sessions."""
+
+    def __init__(self, around: Surroundings, claim: Claim, accepted: Acceptance, sent_at_s: float) -> None:
+        """Take over a session that was accepted by a request sent at ``sent_at_s``."""
+        self._around = around
+        self.call_id, self.session_id, _ = claim
+        self._kept = accepted
+        self._tenure = core.begin(sent_at_s, accepted.fence, around.rules, around.random.random())
+        self._generation = around.store.generation
+        self._session: Session | None = None
+        self._coroutine: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._checkpoint_number = accepted.checkpoint_number
+        self._checkpoint_at_risk = False
+        self._details_number = 0
+        self._draining = False
+        self._effects: list[core.Effect] = []
+        self._patience_ends_s: float | None = None
+        self._news = asyncio.Event()
+        self._in_haste = False
+        self.over = asyncio.Event()
+
+    # -- for the instance -------------------------------------------------------------------
+
+    @property
+    def claim(self) -> Claim:
+        """What this owner believes to hold."""
+        return Claim(self.call_id, self.session_id, self._tenure.fence)
+
+    @property
+    def end(self) -> core.EndReason | None:
+        """How it ended, None while it goes on."""
+        return self._tenure.end
+
+    def ask_now(self) -> None:
+        """Renew at once: something is said to have happened to the session."""
+        self._in_haste = True
+        self._take(core.Asked())
+        self._wake.set()
+
+    def announce_drain(self) -> None:
+        """Tell the coroutine that the instance is about to give its sessions away."""
+        self._draining = True
+        if self._session is not None:
+            self._session.draining.set()
+
+    def drain(self) -> None:
+        """Give the session away now."""
+        self.announce_drain()
+        if self._session is not None and self._tenure.intent == "hold":
+            self._session.end_reason = "drained"
+        self._take(core.DrainNow())
+        self._wake.set()
+
+    async def run(self) -> core.EndReason:
+        """Run the coroutine and keep the lease until it is over for this owner; returns how it ended."""
+        try:
+            if self.lease_remaining_s() > 0:
+                self._start()
+            else:
+                # The acceptance took too long: it is confirmed first, and starts nothing yet.
+                self._take(core.LeaseOver())
+            while self._tenure.end is None:
+                await self._pause()
+                await self._turn()
+            return self._tenure.end
+        finally:
+            self._news.set()
+            if self._session is not None and self._tenure.end is not None:
+                self._session.end_reason = self._tenure.end
+            await self._see_it_stop()
+
+    # -- for the session (Keeper) -------------------------------------------------------------
+
+    @property
+    def fence(self) -> int:
+        """The newest fence."""
+        return self._tenure.fence
+
+    def lease_remaining_s(self) -> float:
+        """Seconds until the lease must be distrusted; not positive once it is over for this owner."""
+        if self._tenure.end is not None:
+            return 0.0
+        return self._tenure.stop_at_s - self._around.clock.monotonic_s()
+
+    async def write_checkpoint(self, value: bytes) -> None:
+        """Store a checkpoint under the fence; see :meth:`Session.checkpoint`."""
+        self._checkpoint_number += 1
+        number = self._checkpoint_number
+        await self._write("checkpoint", number, value)
+        if number > self._kept.checkpoint_number:
+            self._kept = msgspec.structs.replace(self._kept, checkpoint=value, checkpoint_number=number)
+
+    async def write_details(self, value: bytes) -> None:
+        """Store published details under the fence; see :meth:`Session.publish`."""
+        # Numbers must grow across owners, whose counts are not known here: the fence grows with them.
+        self._details_number = max(self._details_number + 1, self._tenure.fence)
+        await self._write("publish", self._details_number, value)
+        self._kept = msgspec.structs.replace(self._kept, details=value)
+
+    async def _write(self, kind: str, number: int, value: bytes) -> None:
+        store = self._around.store
+        write = store.checkpoint if kind == "checkpoint" else store.publish
+        while True:
+            left_s = self.lease_remaining_s()
+            if left_s <= 0:
+                raise LeaseLost(
+                    f"the lease of session {self.session_id} was over before its {kind} was stored"
+                )
+            try:
+                written = await write(
+                    self._around.owner, self.claim, number, value, timeout_s=min(left_s, WRITE_TIMEOUT_S)
+                )
+            except StoreUnavailable:
+                continue
+            if written.status == "written":
+                return
+            if written.status == "refenced":
+                self._take(core.Refenced(written.fence))
+                continue
+            self.ask_now()
+            if written.status == "lost":
+                raise LeaseLost(
+                    f"session {self.session_id} of call {self.call_id} is another owner's, or has ended"
+                )
+            # Redis forgot the session, or has an older record: the renewal that was just asked for mends it.
+            await self._until_confirmed()
+
+    async def _until_confirmed(self) -> None:
+        """Wait for the next word of Redis on this session, for as long as the lease surely holds."""
+        try:
+            async with asyncio.timeout(max(0.0, self.lease_remaining_s())):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    # -- the turns --------------------------------------------------------------------------
+
+    def _take(self, event: core.Event) -> None:
+        """Take in an event; what it does to the coroutine is carried out by the next turn."""
+        self._tenure, effects = core.step(
+            self._tenure, event, self._around.clock.monotonic_s(), self._around.rules
+        )
+        self._effects.extend(effects)
+        if isinstance(event, core.Confirmed | core.Ended):
+            # Whoever waits for news has this event; who waits from now on waits for the next.
+            self._news.set()
+            self._news = asyncio.Event()
+
+    async def _pause(self) -> None:
+        """Wait until there is something to do: an event, or a deadline."""
+        wait_s = self._next_look_s() - self._around.clock.monotonic_s()
+        if wait_s > 0 and not self._wake.is_set():
+            timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+        self._wake.clear()
+
+    def _next_look_s(self) -> float:
+        agenda = core.agenda(self._tenure)
+        if self._patience_ends_s is not None:
+            return min(agenda.at_s, self._patience_ends_s)
+        if self._around.rules.stop_when_cut_off and self._tenure.coroutine == "running":
+            return min(agenda.at_s, agenda.look_at_s)
+        return agenda.at_s
+
+    async def _turn(self) -> None:
+        """Look at the coroutine and the clock, then ask the store what is due."""
+        self._look_at_coroutine()
+        if self._server_changed():
+            self._generation = self._around.store.generation
+            self._checkpoint_at_risk = self._kept.checkpoint is not None
+            self._take(core.ServerChanged())
+        self._take(core.Tick())
+        await self._carry_out()
+        now_s = self._around.clock.monotonic_s()
+        agenda = core.agenda(self._tenure)
+        if self._tenure.end is None and agenda.at_s <= now_s:
+            await self._ask(agenda.request, now_s)
+            await self._carry_out()
+
+    async def _carry_out(self) -> None:
+        effects, self._effects = self._effects, []
+        for effect in effects:
+            if effect == "stop":
+                self._cancel_coroutine()
+            elif self._tenure.coroutine == "running":
+                await self._restart()
+
+    def _look_at_coroutine(self) -> None:
+        """Take in how the coroutine left, if it has; one that will not stop is given up on."""
+        task = self._coroutine
+        if task is None:
+            return
+        if not task.done():
+            if (
+                self._patience_ends_s is not None
+                and self._around.clock.monotonic_s() >= self._patience_ends_s
+            ):
+                self._abandon(task)
+                self._take(core.LeaseOver())
+            return
+        stopped_by_us, self._coroutine, self._patience_ends_s = self._patience_ends_s is not None, None, None
+        if task.cancelled():
+            self._take(core.LeaseOver() if stopped_by_us else core.Raised("the coroutine cancelled itself"))
+            return
+        error = task.exception()
+        if error is None:
+            self._take(core.Returned())
+        elif isinstance(error, LeaseLost):
+            self._take(core.LeaseOver())
+        else:
+            self._report(error)
+            self._take(core.Raised(_in_words(error)))
+
+    def _report(self, error: BaseException) -> None:
+        log.warning(
+            "session.attempt_failed",
+            call=self.call_id,
+            session=self.session_id,
+            attempt=self._kept.attempt,
+            error=repr(error),
+            exc_info=error,
+        )
+
+    async def _ask(self, request: core.Request, sent_at_s: float) -> None:
+        store, owner = self._around.store, self._around.owner
+        fence = self._tenure.fence
+        try:
+            async with asyncio.timeout(self._patience_with_store_s(sent_at_s)):
+                match request:
+                    case "renew":
+                        new_fence = self._tenure.new_fence
+                        in_haste, self._in_haste = self._in_haste or new_fence, False
+                        wait_s = 0.0 if in_haste else self._around.rules.ttl_s / RENEWALS_GATHER_IN
+                        renewal = await store.renew(owner, self.claim, new_fence=new_fence, wait_s=wait_s)
+                        heard = self._heard(renewal.status, renewal.fence or fence, sent_at_s)
+                        if isinstance(heard, core.Confirmed) and not new_fence and self._server_changed():
+                            return  # it may have lost who came after us: the next turn asks it for a new fence
+                        self._take(heard)
+                        await self._save_again()
+                    case "readopt":
+                        # Named by the fence, so that each try of one readoption is the same operation.
+                        again = await store.readopt(owner, self._held(), f"{owner.incarnation}:{fence}")
+                        self._take(self._heard(again.status, again.fence, sent_at_s))
+                    case "complete":
+                        self._take_written(await store.complete(owner, self.claim), "completed")
+                    case "fail":
+                        backoff_s = core.backoff_s(self._kept.attempt)
+                        self._take_written(
+                            await store.fail(owner, self.claim, self._tenure.reason, backoff_s), "failed"
+                        )
+                    case "release":
+                        self._take_written(await store.release(owner, self.claim, "drained"), "drained")
+        except (StoreUnavailable, TimeoutError):
+            self._take(core.Silence())
+        except StoreError:
+            # Redis refuses this session alone: a damaged record. It may be mended before the lease is over.
+            if self._tenure.retry_at_s <= self._tenure.confirmed_at_s:
+                log.exception("session.store_refused", call=self.call_id, session=self.session_id)
+            self._take(core.Silence())
+
+    def _server_changed(self) -> bool:
+        return self._around.store.generation != self._generation
+
+    async def _save_again(self) -> None:
+        """Store the last checkpoint anew where the server may be one that lost it; one that it has is not touched."""
+        if not self._checkpoint_at_risk or self._tenure.end is not None or self._tenure.forgotten:
+            return
+        written = await self._around.store.checkpoint(
+            self._around.owner, self.claim, self._kept.checkpoint_number, self._kept.checkpoint or b"null"
+        )
+        self._checkpoint_at_risk = written.status == "refenced"
+
+    def _patience_with_store_s(self, now_s: float) -> float | None:
+        """Return how long an answer may be waited for: a coroutine that has to be stopped in time bounds it."""
+        if self._around.rules.stop_when_cut_off and self._tenure.coroutine == "running":
+            return max(0.0, self._tenure.stop_at_s - now_s)
+        return None
+
+    def _heard(self, status: str, fence: int, sent_at_s: float) -> core.Event:
+        match status:
+            case "renewed" | "refenced" | "readopted":
+                return core.Confirmed(sent_at_s, fence, self._around.random.random())
+            case "yielded":
+                return core.Ended("yielded")
+            case "cancelled":
+                return core.Ended("cancelled")
+            case "unknown":
+                return core.Forgotten()
+            case _:
+                return core.Ended("lost")
+
+    def _take_written(self, written: Written, end: core.EndReason) -> None:
+        match written.status:
+            case "written" | "failed":
+                self._take(core.Ended(end))
+            case "yielded":
+                self._take(core.Ended("yielded"))
+            case "lost":
+                self._take(core.Ended("lost"))
+            case "refenced":
+                self._take(core.Refenced(written.fence))
+            case "unknown":
+                self._take(core.Forgotten())
+
+    def _held(self) -> Held:
+        kept = self._kept
+        return Held(
+            claim=self.claim,
+            metadata=kept.metadata,
+            checkpoint=kept.checkpoint,
+            checkpoint_number=kept.checkpoint_number,
+            details=kept.details,
+            attempt=kept.attempt,
+            created_at_ms=kept.created_at_ms,
+            idempotency_key=kept.idempotency_key,
+            body_digest=kept.body_digest,
+        )
+
+    # -- the coroutine ------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        kept = self._kept
+        self._session = Session(
+            self,
+            session_id=self.session_id,
+            call_id=self.call_id,
+            instance_id=self._around.owner.instance_id,
+            attempt=kept.attempt,
+            metadata=msgspec.json.decode(kept.metadata),
+            resume=None if kept.checkpoint is None else msgspec.json.decode(kept.checkpoint),
+        )
+        if self._draining:
+            self._session.draining.set()
+        self._coroutine = asyncio.ensure_future(_invoke(self._around.handler, self._session))
+        self._coroutine.add_done_callback(lambda _: self._wake.set())
+
+    async def _restart(self) -> None:
+        """Start the coroutine again here, from what Redis holds as its last checkpoint."""
+        await self._see_it_stop()
+        try:
+            kept = await self._around.store.accept(self._around.owner, self.claim)
+        except StoreUnavailable:
+            kept = Acceptance(status="lost")
+        if kept.status != "accepted":
+            # Not now: the next renewal says what became of it.
+            self._take(core.LeaseOver())
+            return
+        self._checkpoint_number = max(self._checkpoint_number, kept.checkpoint_number)
+        self._kept = kept
+        self._start()
+
+    def _cancel_coroutine(self) -> None:
+        if self._coroutine is not None and not self._coroutine.done():
+            self._coroutine.cancel()
+            self._patience_ends_s = self._around.clock.monotonic_s() + STOP_PATIENCE_S
+
+    async def _see_it_stop(self) -> None:
+        """Cancel the coroutine and wait until it is gone, or for as long as patience goes."""
+        task = self._coroutine
+        self._patience_ends_s = None
+        if task is None:
+            return
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=STOP_PATIENCE_S)
+        if not task.done():
+            self._abandon(task)
+            return
+        self._coroutine = None
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, LeaseLost):
+            self._report(error)
+
+    def _abandon(self, task: asyncio.Task[None]) -> None:
+        """Give up on a coroutine that ignores its cancellation; the fence keeps its writes out."""
+        log.error("session.coroutine_will_not_stop", call=self.call_id, session=self.session_id)
+        self._coroutine, self._patience_ends_s = None, None
+        _abandoned.add(task)
+        task.add_done_callback(_abandoned.discard)
+
+
+_abandoned: set[asyncio.Task[None]] = set()
+"""Keeps a reference to tasks that nobody waits for any more: the event loop itself has only weak ones."""
+
+
+def _in_words(error: BaseException) -> str:
+    """Return what an exception of a handler says, fit to be stored: its text may fail, or hold half characters."""
+    try:
+        words = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - whatever the user's __str__ raises
+        words = type(error).__name__
+    return words.encode(errors="backslashreplace").decode().removesuffix(": ")[:200]
+
+
+async def _invoke(handler: Handler, session: Session) -> None:
+    try:
+        await handler(session)
+    except SystemExit as error:
+        # It would end the process, and with it the sessions of everybody else.
+        raise RuntimeError(f"the coroutine called sys.exit({error.code!r})") from error

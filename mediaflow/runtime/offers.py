@@ -1,0 +1,44 @@
+"""How this process has answered the sessions that it was offered: an acceptance and a refusal must not cross.
+
+The same offer can come twice, as a message and as the answer to a repeated POST. A refusal that reached Redis late
+would take away what was accepted since, and a late acceptance would start again what has ended since.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from mediaflow.store import Claim
+
+REMEMBERED = 1000
+"""Refusals that are remembered: many more than can be under way."""
+
+
+class Offers:
+    """Offers by their claim, which names the fence: the next offer of the same session is another."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._accepting: set[Claim] = set()
+        self._refused: dict[Claim, None] = {}
+
+    def may_accept(self, claim: Claim) -> bool:
+        """Tell whether an offer may be accepted: it was not refused, and no acceptance of it is under way."""
+        return claim not in self._accepting and claim not in self._refused
+
+    @contextmanager
+    def accepting(self, claim: Claim) -> Generator[None]:
+        """Keep others from accepting the same meanwhile."""
+        self._accepting.add(claim)
+        try:
+            yield
+        finally:
+            self._accepting.discard(claim)
+
+    def refuse(self, claim: Claim) -> bool:
+        """Remember a refusal that is about to be sent; False if it must not be, because an acceptance is under way."""
+        if claim in self._accepting:
+            return False
+        self._refused[claim] = None
+        if len(self._refused) > REMEMBERED:
+            del self._refused[next(iter(self._refused))]
+        return True

@@ -1,0 +1,170 @@
+"""What one client may take of a program: how many connections, how long for a request's head and for our answer.
+
+aiohttp bounds sizes (8190 bytes for a line or a header, 128 headers) and :mod:`mediaflow.web.bodies` the body. What
+is left is here: who sends a byte a second, or reads none, would else be waited for without end, and who opens
+connections would take the file descriptors with which leases are renewed. What is no HTTP at all is answered with
+a problem like every other mistake, and is no more than a debug line: anybody can send it as often as they like.
+"""
+
+import asyncio
+import resource
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from mediaflow.web import problems
+from mediaflow.web.problems import Refusal
+
+MAX_CONNECTIONS = 4096
+"""Connections of clients at once, and never more than half of the file descriptors that the process may open."""
+
+HEAD_TIMEOUT_S = 10.0
+"""From the first byte of a request to the end of its headers."""
+
+WRITE_TIMEOUT_S = 30.0
+"""For a client to take an answer that is ready."""
+
+LINGER_S = 2.0
+"""How long what is left of a refused body is still read, so that the client gets to see the refusal."""
+
+IDLE_TIMEOUT_S = 620.0
+"""For the next request: longer than load balancers keep a connection, or they would send into a closed one."""
+
+_log: Any = structlog.get_logger(__name__)
+
+
+def most_connections() -> int:
+    """Return how many connections of clients this process takes at once."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if descriptors < 0 else max(1, min(MAX_CONNECTIONS, descriptors // 2))
+
+
+class Door:
+    """Makes a protocol for each connection that is accepted, and turns away those above the bound.
+
+    Args:
+        server: Handles the requests.
+        most: Connections at once.
+    """
+
+    def __init__(self, server: web.Server, most: int) -> None:
+        self._server = server
+        self.most = most
+        self.open = 0
+
+    def __call__(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        if self.open >= self.most:
+            return _TurnedAway(self.most)
+        return Connection(self, self._server)
+
+
+class Connection(web.RequestHandler):
+    """One client's connection; see the module on what it may take."""
+
+    __slots__ = ("_door", "_head_timer")
+
+    def __init__(self, door: Door, server: web.Server) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # none is meant, and taken
+            keepalive_timeout=IDLE_TIMEOUT_S,
+            lingering_time=LINGER_S,
+        )
+        self._door = door
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count it."""
+        self._door.open += 1
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Count it no longer."""
+        self._door.open -= 1
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; a head that it leaves unfinished has to be finished in time."""
+        super().data_received(data)
+        if self._waiter is None or self._waiter.done():
+            self._stop_timer()
+        elif self._head_timer is None:
+            self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_S, self._on_slow_head)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP, or failed outside of every handler."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of an answer was sent already")
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client went in the middle of its request: nobody is left to tell, nor anything to log
+        if status < 500:
+            # The first line: the rest repeats what was sent, with an arrow below it.
+            reason = (message or "it cannot be parsed").strip().split("\n", 1)[0].rstrip(": ")[:200]
+            _log.debug("not HTTP", client=request.remote, reason=reason)
+            refusal = Refusal(status, f"this is not a request in HTTP/1.1: {reason}")
+        else:
+            error = exc if isinstance(exc, Exception) else RuntimeError(message or "no answer")
+            refusal = problems.unforeseen(request.method, request.path, error)
+        answer = problems.answer(refusal)
+        answer.force_close()
+        return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer, to those who take it."""
+        if isinstance(resp, web.HTTPException) and resp.status >= 400:
+            # Raised outside of our layers: an Expect that is none we can meet.
+            resp = problems.answer(problems.of_aiohttp(request, resp))
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                return await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            if isinstance(self.transport, asyncio.WriteTransport):
+                self.transport.abort()  # to close it would wait for the reader as well
+            return resp, True
+
+    def _on_slow_head(self) -> None:
+        self._head_timer = None
+        if isinstance(self.transport, asyncio.WriteTransport):
+            reason = f"the headers did not arrive within {HEAD_TIMEOUT_S:g} s"
+            self.transport.write(_whole_answer(Refusal(408, reason)))
+        self.force_close()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection for which there is no room: told so, and closed."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.write(
+                _whole_answer(problems.unavailable(f"{self._most} connections are open here already"))
+            )
+            transport.close()
+
+
+def _whole_answer(refusal: Refusal) -> bytes:
+    """Return a refusal as bytes, for a connection on which no request is being handled."""
+    answer = problems.answer(refusal)
+    body = answer.body if isinstance(answer.body, bytes) else b""
+    headers = {**answer.headers, "Content-Length": str(len(body)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {refusal.status} {answer.reason}", *(f"{name}: {headers[name]}" for name in headers)]
+    return "\r\n".join([*lines, "", ""]).encode() + body
