@@ -1,0 +1,1 @@
+"""The command `mediaflow`: everything that people type."""

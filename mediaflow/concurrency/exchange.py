@@ -1,0 +1,85 @@
+"""Requests and responses as values, whoever brings them: aiohttp's server, or a load balancer's event."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from mediaflow.web.problems import CONTENT_TYPE as PROBLEM
+from mediaflow.web.problems import Refusal
+
+_BROKEN = re.compile("%(?![0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A request.
+
+    Attributes:
+        path: As it arrived, percent-encoded, without the query.
+        headers: By name in lower case.
+        read: Reads the body; raises :class:`~mediaflow.web.problems.Refusal` if it cannot be had.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, Sequence[str]]
+    read: Callable[[], Awaitable[bytes]]
+
+    def given(self, name: str) -> Sequence[str]:
+        """Return the values of a header, in order."""
+        return self.headers.get(name.lower(), ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """An answer to a request."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: bytes = b""
+
+    @classmethod
+    def of(cls, message: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Self:
+        """Return a message as JSON; a problem if the status is one."""
+        kind = PROBLEM if status >= 400 else "application/json"
+        return cls(
+            status=status,
+            headers={"Content-Type": kind, **(headers or {})},
+            body=msgspec.json.encode(message),
+        )
+
+    def plus(self, headers: Mapping[str, str]) -> Self:
+        """Return the same with further headers; its own go before them."""
+        return replace(self, headers={**headers, **self.headers})
+
+
+def match(template: str, path: str) -> dict[str, str] | None:
+    """Return what a path has in place of a template's parameters, still encoded; None if it is another path."""
+    wanted, found = template.split("/"), path.split("/")
+    if len(wanted) != len(found):
+        return None
+    parameters: dict[str, str] = {}
+    for name, text in zip(wanted, found, strict=True):
+        if name.startswith("{"):
+            parameters[name[1:-1]] = text
+        elif name != text:
+            return None
+    return parameters
+
+
+def decode_once(name: str, text: str) -> str:
+    """Percent-decode a segment of a path, once and strictly.
+
+    Raises:
+        Refusal: 400, it is no percent-encoded UTF-8.
+    """
+    try:
+        if not _BROKEN.search(text):
+            return unquote_to_bytes(text.encode()).decode()
+    except UnicodeError:
+        pass
+    raise Refusal(400, f"the {name} {text[:80]!r} is no percent-encoded UTF-8: encode it once")

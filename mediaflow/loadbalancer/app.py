@@ -1,0 +1,84 @@
+"""The balancer behind HTTP: it places calls, and answers reads from the store as an instance does."""
+
+import random
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from mediaflow.loadbalancer.balancer import Balancer
+from mediaflow.loadbalancer.courier import Answer, HttpCourier, Request, open_client
+from mediaflow.loadbalancer.roster import Roster
+from mediaflow.runtime.clock import SystemClock
+from mediaflow.settings import Settings
+from mediaflow.store import Store
+from mediaflow.web import bodies, calls, docs, events, health, openapi
+from mediaflow.web.program import Bound, Program, background, serve
+from mediaflow.web.program import command as make_command
+from mediaflow.web.surface import Surface
+
+NAME = "loadbalancer"
+
+FLAGS = ("admission",)
+
+
+def surface(
+    balancer: Balancer, roster: Roster, store: Store, settings: Settings, feed: events.EventFeed
+) -> Surface:
+    """Return the HTTP face of a balancer."""
+    face = Surface(NAME, settings, lambda: roster.problem)
+    face.metrics.gauge("instances", "Live instances that take calls.", lambda: len(roster.live()))
+    face.metrics.gauge(
+        "slots", "Slots of the live instances.", lambda: sum(record.slots for record in roster.live())
+    )
+    face.metrics.gauge(
+        "sessions",
+        "Sessions that the live instances run.",
+        lambda: sum(record.used for record in roster.live()),
+    )
+    face.metrics.gauge("free_slots", "Slots that a new call may find, minus what is on its way.", roster.free)
+
+    async def place(request: web.Request) -> web.Response:
+        call_id = calls.call_id_of(request)
+        key = bodies.idempotency_key(request)
+        metadata = await bodies.read_metadata(request)
+        return _pass_on(await balancer.place(Request(call_id, metadata.encoded, key)))
+
+    face.add(calls.placing_route(place))
+    calls.add_routes(face, store)
+    events.add_routes(face, feed)
+    health.add_routes(face)
+    openapi.add_routes(face)
+    docs.add_routes(face)
+    return face
+
+
+@asynccontextmanager
+async def build(settings: Settings, bound: Bound, store: Store) -> AsyncGenerator[Program]:
+    """Build the program around a roster and a client."""
+    del bound
+    # Which instance is asked first is no secret.
+    roster = Roster(store, SystemClock(), random.Random())  # noqa: S311
+    feed = events.EventFeed(store)
+    async with open_client() as client, background(roster.run(), feed.run()):
+        balancer = Balancer(roster, HttpCourier(client, settings.api_token), settings.admission)
+        yield Program(
+            app=surface(balancer, roster, store, settings, feed).application(),
+            problem=lambda: roster.problem,
+            closing=feed.close,
+        )
+
+
+async def run(settings: Settings) -> None:
+    """Run the balancer until it is told to stop."""
+    await serve(NAME, settings, build)
+
+
+command = make_command(NAME, run, FLAGS, about="Place calls on instances, by free slots.")
+
+
+def _pass_on(answer: Answer) -> web.Response:
+    headers = {} if answer.retry_after is None else {"Retry-After": answer.retry_after}
+    return web.Response(
+        status=answer.status, body=answer.body, content_type=answer.content_type, headers=headers
+    )

@@ -1,0 +1,171 @@
+"""Placing a call: whom to ask, in which order, and when to give up.
+
+Invariants: all tries of one request carry the same idempotency key, so that an answer that was lost cannot
+make a second session; an instance that refused, or could not be connected to, is not asked again; an answer
+that tells the client something (2xx, 4xx) is passed on as it is.
+
+Deadlines nest: all tries together, one try, and within it the instance's own towards Redis.
+"""
+
+import asyncio
+import secrets
+
+import msgspec
+
+from mediaflow.api.messages import CallAnswer, Problem
+from mediaflow.loadbalancer.courier import Answer, Courier, NoAnswer, NotConnected, Request
+from mediaflow.loadbalancer.roster import Roster
+from mediaflow.settings import Admission
+from mediaflow.store import InstanceRecord
+from mediaflow.web.problems import STORE_UNAVAILABLE, Refusal, unavailable
+
+TOTAL_TIMEOUT_S = 15.0
+ROSTER_WAIT_S = 0.5
+MAX_SLOT_TRIES = 5
+MAX_LAST_TRIES = 3
+
+
+class _Progress:
+    """What the tries of one request have shown so far."""
+
+    def __init__(self) -> None:
+        self.refused: set[str] = set()
+        self.silent: set[str] = set()
+        self.unanswered = False
+        self.last_refusal: Answer | None = None
+        self._found_store_away = 0
+        self.hopeless = False
+
+    def kept_silent(self, instance_id: str) -> None:
+        """Remember that an instance may have done what it was asked, or not."""
+        self.silent.add(instance_id)
+        self.unanswered = True
+
+    def found_store_away(self, *, reached_by_us: bool) -> None:
+        """Remember that an instance cannot reach Redis. One alone may be cut off; two, or we as well, are no chance."""
+        self._found_store_away += 1
+        self.hopeless = self._found_store_away > 1 or not reached_by_us
+
+    @property
+    def asked(self) -> set[str]:
+        return self.refused | self.silent
+
+
+class Balancer:
+    """Places calls on the instances of a roster."""
+
+    def __init__(self, roster: Roster, courier: Courier, admission: Admission) -> None:
+        self._roster = roster
+        self._courier = courier
+        self._admission: Admission = admission
+
+    async def place(self, request: Request) -> Answer:
+        """Have a call placed, and return what the instance answered.
+
+        Raises:
+            Refusal: 503: no instance is live, none has a free slot (admission ``reject``), or none answered.
+        """
+        request = request._replace(idempotency_key=request.idempotency_key or secrets.token_hex(16))
+        progress = _Progress()
+        try:
+            async with asyncio.timeout(TOTAL_TIMEOUT_S):
+                if not self._roster.live():
+                    await self._roster.renewed(ROSTER_WAIT_S)
+                answer = await self._try_free_slots(request, progress) or await self._try_any(
+                    request, progress
+                )
+        except TimeoutError:
+            raise _unanswered() from None
+        return answer or self._give_up(progress)
+
+    async def _try_free_slots(self, request: Request, progress: _Progress) -> Answer | None:
+        while len(progress.asked) < MAX_SLOT_TRIES and not progress.hopeless:
+            record = self._roster.choose(progress.asked)
+            if record is None:
+                return None
+            answer = await self._ask(record, request, progress, slot_only=True)
+            if answer:
+                return answer
+        return None
+
+    async def _try_any(self, request: Request, progress: _Progress) -> Answer | None:
+        """Let any live instance queue the call; with admission ``reject``, ask those that looked full."""
+        may_queue = self._admission == "queue"
+        excluded = set(progress.silent) if may_queue else progress.asked
+        for _ in range(MAX_LAST_TRIES):
+            if progress.hopeless:
+                return None
+            record = self._roster.any_live(excluded)
+            if record is None and progress.silent:
+                # Nobody else is left: the repeated request may find the answer that was lost.
+                excluded -= progress.silent
+                progress.silent.clear()
+                record = self._roster.any_live(excluded)
+            if record is None:
+                return None
+            excluded.add(record.instance_id)
+            answer = await self._ask(record, request, progress, slot_only=not may_queue)
+            if answer:
+                return answer
+        return None
+
+    async def _ask(
+        self, record: InstanceRecord, request: Request, progress: _Progress, *, slot_only: bool
+    ) -> Answer | None:
+        """Ask one instance; None if another one should be asked."""
+        name = record.instance_id
+        with self._roster.counted(name) as ticket:
+            try:
+                answer = await self._courier.deliver(record.address, request, slot_only=slot_only)
+            except NotConnected:
+                ticket.took_slot = False
+                self._roster.suspect(name)
+                return None
+            except NoAnswer:
+                progress.kept_silent(name)
+                return None
+            if answer.status == 503:
+                progress.refused.add(name)
+                progress.last_refusal = answer
+                if _is_store_away(answer):
+                    progress.found_store_away(reached_by_us=not self._roster.problem)
+                return None
+            if answer.status >= 500:
+                progress.kept_silent(name)
+                return None
+            ticket.took_slot = _took_slot(answer)
+            return answer
+
+    def _give_up(self, progress: _Progress) -> Answer:
+        if progress.unanswered:
+            raise _unanswered()
+        if progress.last_refusal:
+            return progress.last_refusal
+        if not self._roster.known:
+            raise unavailable(f"the instances are not known: {self._roster.problem}")
+        if not self._roster.live():
+            raise unavailable("no instance is live: start one with python -m mediaflow.worker")
+        raise unavailable("no instance has a free slot, and calls are not queued (admission = reject)")
+
+
+def _unanswered() -> Refusal:
+    return unavailable(
+        "no instance answered in time; the call may or may not have been placed: "
+        "repeat the request with the same Idempotency-Key"
+    )
+
+
+def _is_store_away(answer: Answer) -> bool:
+    try:
+        return msgspec.json.decode(answer.body, type=Problem).type == STORE_UNAVAILABLE
+    except msgspec.DecodeError:
+        return False
+
+
+def _took_slot(answer: Answer) -> bool:
+    if answer.status != 201:
+        return False
+    try:
+        return msgspec.json.decode(answer.body, type=CallAnswer).state == "active"
+    except msgspec.DecodeError:
+        return True

@@ -1,0 +1,90 @@
+"""Carries one request to one instance, and says what became of it."""
+
+from typing import NamedTuple, Protocol
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from mediaflow.web.calls import PLACEMENT_HEADER, SLOT_ONLY
+
+TRY_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 1.0
+MAX_CONNECTIONS = 1000
+
+
+class Request(NamedTuple):
+    """A call to be placed; ``idempotency_key`` is None if the client sent none."""
+
+    call_id: str
+    body: bytes
+    idempotency_key: str | None
+
+
+class Answer(NamedTuple):
+    """What an instance answered, to be passed on as it is."""
+
+    status: int
+    body: bytes
+    content_type: str
+    retry_after: str | None
+
+
+class NotConnected(Exception):
+    """The instance was not reached: it cannot have done anything."""
+
+
+class NoAnswer(Exception):
+    """The instance was reached and did not answer: it may have done what it was asked."""
+
+
+class Courier(Protocol):
+    """How instances are asked; a test hands in another."""
+
+    async def deliver(self, address: str, request: Request, *, slot_only: bool) -> Answer:
+        """Ask the instance at ``host:port`` to place a call.
+
+        Raises:
+            NotConnected: It was not reached.
+            NoAnswer: It was, and the answer is not known.
+        """
+        ...
+
+
+class HttpCourier:
+    """Asks over HTTP."""
+
+    def __init__(self, client: aiohttp.ClientSession, api_token: str = "") -> None:
+        """Ask with a client, which stays the caller's to close."""
+        self._client = client
+        self._headers = {"Content-Type": "application/json"}
+        if api_token:
+            self._headers["Authorization"] = f"Bearer {api_token}"
+
+    async def deliver(self, address: str, request: Request, *, slot_only: bool) -> Answer:
+        """Ask one instance; see :class:`Courier`."""
+        headers = {**self._headers, "Idempotency-Key": request.idempotency_key or ""}
+        if slot_only:
+            headers[PLACEMENT_HEADER] = SLOT_ONLY
+        url = URL(f"http://{address}/calls/{quote(request.call_id, safe='')}", encoded=True)
+        try:
+            async with self._client.post(url, data=request.body, headers=headers) as response:
+                return Answer(
+                    response.status,
+                    await response.read(),
+                    response.content_type,
+                    response.headers.get("Retry-After"),
+                )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotConnected(str(error)) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise NoAnswer(str(error)) from error
+
+
+def open_client() -> aiohttp.ClientSession:
+    """Return the client by which a balancer asks instances; the caller closes it."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=TRY_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
+    )

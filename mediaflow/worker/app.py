@@ -1,0 +1,174 @@
+"""An instance behind HTTP: calls are placed here by a balancer or by anyone.
+
+HTTP is served from before the instance is registered until after its drain, so that health and reads are
+answered all along; what it cannot take is refused with a 503 that says why.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import click
+from aiohttp import web
+
+from mediaflow.runtime.instance import Draining, Instance, KeyConflict, NoFreeSlot, Placement, QueueFull
+from mediaflow.runtime.session import Handler
+from mediaflow.settings import Settings
+from mediaflow.store import Store
+from mediaflow.web import bodies, calls, docs, events, health, openapi
+from mediaflow.web.problems import Refusal, unavailable
+from mediaflow.web.program import (
+    Bound,
+    Build,
+    Program,
+    advertised,
+    background,
+    launch,
+    serve,
+)
+from mediaflow.web.program import (
+    command as make_command,
+)
+from mediaflow.web.surface import Parameter, Surface, json_response
+from mediaflow.worker.handlers import AppParameter, LoadedApp, hold
+
+NAME = "worker"
+_PLACEMENT = Parameter(
+    calls.PLACEMENT_HEADER,
+    "header",
+    "slot: take the call only into a free slot, here and now.",
+    {"enum": [calls.SLOT_ONLY]},
+)
+
+FLAGS = (
+    "slots",
+    "instance_id",
+    "advertise",
+    "on_network_partition",
+    "admission",
+    "max_pending",
+    "max_attempts",
+    "max_takeovers",
+    "accept_ttl",
+    "drain",
+    "drain_timeout",
+    "durability_replicas",
+)
+
+
+def surface(instance: Instance, store: Store, settings: Settings, feed: events.EventFeed) -> Surface:
+    """Return the HTTP face of an instance."""
+    face = Surface(NAME, settings, lambda: _problem(instance), translate)
+    face.metrics.gauge("slots", "Sessions that this instance runs at most.", lambda: instance.slots)
+    face.metrics.gauge("sessions", "Sessions that this instance runs now.", lambda: instance.used)
+
+    async def place(request: web.Request) -> web.Response:
+        call_id = calls.call_id_of(request)
+        key = bodies.idempotency_key(request)
+        slot_only = _slot_only(request)
+        metadata = await bodies.read_metadata(request)
+        answer = await instance.place(
+            Placement(
+                call_id=call_id,
+                metadata=metadata.encoded,
+                body_digest=metadata.digest,
+                idempotency_key=key,
+                slot_only=slot_only,
+            )
+        )
+        return json_response(answer, 201 if answer.created else 200)
+
+    face.add(calls.placing_route(place, _PLACEMENT))
+    calls.add_routes(face, store)
+    events.add_routes(face, feed)
+    health.add_routes(face)
+    openapi.add_routes(face)
+    docs.add_routes(face)
+    return face
+
+
+def hosting(handler: Handler) -> Build:
+    """Return what builds the program around an instance that runs ``handler``."""
+
+    @asynccontextmanager
+    async def build(settings: Settings, bound: Bound, store: Store) -> AsyncGenerator[Program]:
+        instance = Instance(store, handler, settings, address=advertised(settings, bound))
+        feed = events.EventFeed(store)
+        async with background(feed.run()), instance:
+
+            async def ended() -> str:
+                await instance.wait_stopped()
+                return "the instance ended: a newer process runs under its id"
+
+            yield Program(
+                app=surface(instance, store, settings, feed).application(),
+                problem=lambda: _problem(instance),
+                announces=True,
+                drain=instance.drain,
+                ended=ended,
+                closing=feed.close,
+                abort=instance.abort,
+            )
+
+    return build
+
+
+async def run(settings: Settings, *, app: LoadedApp | None = None) -> None:
+    """Run the worker until it is told to stop, or superseded."""
+    await serve(NAME, settings, hosting(app.handler if app else hold))
+
+
+def run_program(handler: Handler, flags: Mapping[str, Any]) -> None:
+    """Run a worker around ``handler``, with settings from ``flags``, the environment and the settings file.
+
+    Returns when SIGTERM or Ctrl-C drained it.
+
+    Raises:
+        SettingsError: A setting is wrong.
+        StartError: It cannot listen, or the namespace has other constants.
+    """
+    launch(lambda settings: run(settings, app=LoadedApp(handler, {})), flags)
+
+
+def _contribute(*, app: LoadedApp | None) -> Mapping[str, Any]:
+    return app.settings_flags if app else {}
+
+
+command = make_command(
+    NAME,
+    run,
+    FLAGS,
+    [
+        click.Option(
+            ["--app"],
+            type=AppParameter(),
+            help="A MediaApp or a coroutine function; without it a session runs until its call ends.",
+        )
+    ],
+    about="Run sessions in N slots.",
+    contribute=_contribute,
+)
+
+
+def _problem(instance: Instance) -> str:
+    if instance.state in ("draining", "stopped"):
+        return f"the instance {instance.instance_id} is {instance.state}"
+    return instance.problem
+
+
+def _slot_only(request: web.Request) -> bool:
+    given = request.headers.get(calls.PLACEMENT_HEADER)
+    if given not in (None, calls.SLOT_ONLY):
+        raise Refusal(400, f"{calls.PLACEMENT_HEADER} {given[:40]!r}: use {calls.SLOT_ONLY}, or leave it out")
+    return given is not None
+
+
+def translate(error: Exception) -> Refusal | None:
+    """Return what tells of an exception that only an instance raises."""
+    match error:
+        case NoFreeSlot() | QueueFull() | Draining():
+            return unavailable(str(error))
+        case KeyConflict():
+            return Refusal(422, str(error))
+        case _:
+            return None
