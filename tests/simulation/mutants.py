@@ -1,0 +1,261 @@
+"""Small sabotages of the protocol, each applied to a copy of the package: the simulator has to catch every one.
+
+One that survives shows a checker, or a kind of schedule, that is missing. ``python tests/simulation/mutants.py``
+tries them all, ``… NAME…`` those that are named; each stops at its first catch.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).parents[2] / "mediaflow"
+SEEDS = 300
+
+
+class Mutant(NamedTuple):
+    """What is replaced by what in which file of the package, and what that takes away."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    about: str
+
+
+LUA = "store/lua"
+
+MUTANTS = (
+    Mutant(
+        "write-without-owner",
+        f"{LUA}/write.lua",
+        "if not owned_by(entry, instance, incarnation) then return {'lost'} end\nif fence < entry.fence",
+        "if false",
+        "checkpoints are accepted from anybody, under any old fence",
+    ),
+    Mutant(
+        "yield-to-anyone",
+        f"{LUA}/_records.lua",
+        "and (not rank or precedes(sibling.rank, sibling_id, rank, session_id))",
+        "",
+        "a session yields to any live sibling, be it its junior",
+    ),
+    Mutant(
+        "yield-to-the-dead",
+        f"{LUA}/_records.lua",
+        "      and has_live_lease(call, sibling_id) then",
+        "      then",
+        "a session yields to a sibling whose lease is over",
+    ),
+    Mutant(
+        "wall-clock-leases",
+        f"{LUA}/_time.lua",
+        "lease_ms = tonumber(last[1]) + math.max(0, math.min(wall_ms - tonumber(last[2]), CAP_MS))",
+        "lease_ms = wall_ms",
+        "leases are counted in plain TIME",
+    ),
+    Mutant(
+        "fence-counts",
+        f"{LUA}/_records.lua",
+        "return math.max(call.fence + 1, now_us)",
+        "return call.fence + 1",
+        "a fence only counts up, and starts again when Redis forgot it",
+    ),
+    Mutant(
+        "fence-stands",
+        f"{LUA}/_records.lua",
+        "return math.max(call.fence + 1, now_us)",
+        "return math.max(call.fence, 1)",
+        "a new owner gets the fence of the old one",
+    ),
+    Mutant(
+        "deadline-from-reply",
+        "runtime/actor.py",
+        "heard = self._heard(renewal.status, renewal.fence or fence, sent_at_s)",
+        "heard = self._heard(renewal.status, renewal.fence or fence, self._around.clock.monotonic_s())",
+        "the owner counts its lease from the answer, not from the request",
+    ),
+    Mutant(
+        "deadline-without-cap",
+        "core/lease.py",
+        "(ttl_s - LEASE_CLOCK_CAP_S - margin_s(ttl_s)) / (1 + CLOCK_DRIFT)",
+        "(ttl_s + LEASE_CLOCK_CAP_S) / (1 + CLOCK_DRIFT)",
+        "the owner trusts its lease for longer than Redis does",
+    ),
+    Mutant(
+        "no-tombstone",
+        f"{LUA}/_endings.lua",
+        "  put(call, session_id, entry)\n",
+        "  put(call, session_id, entry)\n  remove('HDEL', call.key, 's:' .. session_id)\n",
+        "an ended session leaves no tombstone",
+    ),
+    Mutant(
+        "acceptance-for-a-lease",
+        f"{LUA}/assign.lua",
+        "integer(lease_ms + accept_ttl_ms)",
+        "integer(lease_ms + 4 * TTL_MS)",
+        "an assignment that is not accepted blocks its session for several leases",
+    ),
+    Mutant(
+        "sweep-unchecked",
+        f"{LUA}/sweep.lua",
+        "return not has_live_lease(call, session_id)",
+        "return true",
+        "the watchdog takes sessions without looking at their leases again",
+    ),
+    Mutant(
+        "accept-any-fence",
+        f"{LUA}/accept.lua",
+        "if not owned_by(entry, instance, incarnation) or entry.fence ~= fence then return {'lost'} end",
+        "",
+        "an assignment that was given to another since is accepted all the same",
+    ),
+    Mutant(
+        "readopt-the-ended",
+        f"{LUA}/readopt.lua",
+        "  if not LIVE[entry.state] or entry.fence > fence or",
+        "  if false and",
+        "readoption puts a session over its tombstone, or over a newer owner",
+    ),
+    Mutant(
+        "released-keeps-owner",
+        f"{LUA}/relinquish.lua",
+        "entry.state, entry.owner, entry.incarnation, entry.rank, entry.accepted = 'pending', '', '0', '', false",
+        "entry.state, entry.accepted = 'pending', false",
+        "a session that was given up can be revived by a late renewal",
+    ),
+    Mutant(
+        "key-forgotten",
+        f"{LUA}/create.lua",
+        "remember(session_id, '1')",
+        "",
+        "the answer to a request is not remembered",
+    ),
+    Mutant(
+        "slots-unlimited",
+        "runtime/slots.py",
+        "if self.used >= self.total:",
+        "if False:",
+        "an instance takes whatever it is given",
+    ),
+    Mutant(
+        "sweep-at-once",
+        "core/vigil.py",
+        "return self.generation is not None and now_s >= self.sweep_from_s",
+        "return self.generation is not None",
+        "a watchdog that has just come back sweeps before owners had time to renew",
+    ),
+    Mutant(
+        "lost-goes-on",
+        "runtime/actor.py",
+        'return core.Ended("lost")',
+        "return core.Confirmed(sent_at_s, fence, 0.5)",
+        "an owner that is told of another goes on",
+    ),
+    Mutant(
+        "check-says-yes",
+        "runtime/session.py",
+        "        if not self.owned:\n",
+        "        if False:\n",
+        "session.check() never raises",
+    ),
+    Mutant(
+        "complete-over-senior",
+        f"{LUA}/complete.lua",
+        "local winner = running_sibling(call, session_id, entry.rank)",
+        "local winner = nil",
+        "a junior that is done ends the call of its senior",
+    ),
+    Mutant(
+        "balancer-new-key",
+        "loadbalancer/balancer.py",
+        "request.idempotency_key or secrets.token_hex(16)",
+        'f"{request.idempotency_key}-{self._roster.free()}-{id(request)}"',
+        "the balancer asks under a key of its own making",
+    ),
+    Mutant(
+        "drain-completes",
+        "core/tenure.py",
+        '_leave(tenure, "release", "")',
+        '_leave(tenure, "complete", "")',
+        "a drain ends the calls that it should hand off",
+    ),
+    Mutant(
+        "never-readopts",
+        "runtime/actor.py",
+        "return core.Forgotten()",
+        'return core.Ended("lost")',
+        "an owner whose session Redis forgot gives it up",
+    ),
+    Mutant(
+        "pending-not-indexed",
+        f"{LUA}/sweep.lua",
+        "  add('ZADD', PENDING, integer(lease_ms), member)\n",
+        "",
+        "a session that lost its owner is named by no index",
+    ),
+    Mutant(
+        "sweeps-the-successor",
+        f"{LUA}/sweep.lua",
+        "return entry.owner == instance and tonumber(entry.incarnation) < before_incarnation",
+        "return entry.owner == instance",
+        "what a restarted instance owns is swept with what its predecessor owned",
+    ),
+)
+
+
+class Caught(NamedTuple):
+    """How a mutant fared: ``seed`` None if no seed caught it."""
+
+    seed: int | None
+    output: str
+
+
+def apply(mutant: Mutant, folder: Path) -> None:
+    """Make a copy of the package with the sabotage in it."""
+    shutil.copytree(PACKAGE, folder / "mediaflow", ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / "mediaflow" / mutant.file
+    text = path.read_text("utf-8")
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.name}: {mutant.file} holds {mutant.old!r} {text.count(mutant.old)} times")
+    path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+
+
+def try_out(mutant: Mutant, *, seeds: int = SEEDS, timeout_s: float = 900.0) -> Caught:
+    """Run seeds on a sabotaged copy until one breaks a promise."""
+    with tempfile.TemporaryDirectory(prefix="mediaflow-mutant-") as folder:
+        apply(mutant, Path(folder))
+        ran = subprocess.run(
+            [sys.executable, "-m", "mediaflow.testing", "--until-broken", "--seeds", str(seeds)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": folder, "PYTHONSAFEPATH": ""},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    found = re.search(r"seed (\d+) breaks ([^:]*)", ran.stderr)
+    return Caught(int(found[1]) if found else None, ran.stdout + ran.stderr)
+
+
+def main(names: list[str]) -> int:
+    """Try mutants two at a time, and say how each fared."""
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    survivors = 0
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for mutant, caught in zip(chosen, pool.map(try_out, chosen), strict=True):
+            survivors += caught.seed is None
+            how = re.search(r"seed \d+ breaks [^\n]*\n[^\n]*", caught.output)
+            said = f"caught by {how[0]}" if how else f"SURVIVED\n{caught.output[-1500:]}"
+            print(f"{mutant.name}: {said}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
