@@ -1,0 +1,293 @@
+"""Every kind of Redis that the store runs on, each as something a test can start, empty and look into."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+import fakeredis
+import redis
+
+from harness.redis import START_WITHIN_S, RedisServer, find_redis_server, free_port
+from mediaflow.store import link
+
+
+class Topology(Protocol):
+    """A Redis to run on; ``raw`` speaks to it behind the store's back."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def raw(self) -> Any: ...
+
+    def empty(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class InProcess:
+    """fakeredis, fresh after each :meth:`empty`: a global leaked by a script must not outlive its test."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self.empty()
+
+    @property
+    def url(self) -> str:
+        return f"memory://{self._name}"
+
+    def empty(self) -> None:
+        self.close()
+        self._name = f"contract-{uuid.uuid4().hex}"
+        server = link._servers_in_process.setdefault(self._name, fakeredis.FakeServer())
+        self.raw = fakeredis.FakeRedis(server=server)
+
+    def close(self) -> None:
+        link._servers_in_process.pop(self._name, None)
+
+
+class OneServer:
+    """A plain redis-server."""
+
+    scheme = "redis"
+
+    def __init__(self, *options: str) -> None:
+        self.server = RedisServer(*options)
+        self.server.start()
+        self.raw = redis.Redis(port=self.server.port, protocol=2)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.server.port}/0"
+
+    def empty(self) -> None:
+        self.raw.flushall()
+
+    def close(self) -> None:
+        self.raw.close()
+        self.server.close()
+
+
+class OneNodeCluster(OneServer):
+    """A Redis Cluster of one node that serves all hash slots: cheap, and it refuses keys of mixed slots."""
+
+    def __init__(self) -> None:
+        # The default bus port, 10000 above, may lie beyond the last port that there is.
+        super().__init__("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+        self.server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        _until(lambda: b"cluster_state:ok" in self.server.command("CLUSTER", "INFO"), "the cluster is whole")
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.server.port}"
+
+
+SENTINEL_PERIODS = ("info-period", "500", "publish-period", "500", "ask-period", "200")
+
+
+class Sentinel:
+    """A sentinel process that watches one primary, named ``mymaster``."""
+
+    def __init__(self, primary_port: int, quorum: int = 1, *settings: str) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="mediaflow-sentinel-"))
+        self.port = free_port()
+        configuration = self._folder / "sentinel.conf"
+        configuration.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self._folder}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {primary_port} {quorum}\n"
+            + "".join(f"sentinel {setting}\n" for setting in settings)
+        )
+        self._process = subprocess.Popen(
+            [str(find_redis_server()), str(configuration), "--sentinel"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def hurry(self) -> None:
+        """Have it look at all that it knows twice a second, instead of every ten."""
+        _until(lambda: self.ask("DEBUG", *SENTINEL_PERIODS) is not None, "the sentinel answers")
+
+    def ask(self, *words: str) -> Any:
+        """Ask it; None while it does not answer."""
+        try:
+            with redis.Redis(port=self.port, protocol=2) as sentinel:
+                return sentinel.execute_command("SENTINEL", *words)
+        except redis.RedisError:
+            return None
+
+    def primary_port(self) -> int:
+        """Return where it believes the primary to be, 0 if it does not know."""
+        found = self.ask("GET-MASTER-ADDR-BY-NAME", "mymaster")
+        return int(found[1]) if found else 0
+
+    def agrees(self) -> bool:
+        """Whether it sees enough others to have a failover decided and carried out."""
+        return str(self.ask("CKQUORUM", "mymaster")).startswith(("OK", "b'OK"))
+
+    def replicas(self) -> int:
+        """Return how many replicas in good state it knows."""
+        found = self.ask("REPLICAS", "mymaster") or []
+        return sum(b"slave" in one and b"s_down,slave" not in one for one in found)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(timeout=10)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class SentinelSet(OneServer):
+    """A primary and the one sentinel that knows where it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sentinel = Sentinel(self.server.port)
+        _until(self._sentinel.primary_port, "the sentinel knows its primary")
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/mymaster"
+
+    def close(self) -> None:
+        self._sentinel.close()
+        super().close()
+
+
+DOWN_AFTER_MS = 1000
+"""After so much silence a primary counts as failed, for sentinels and cluster nodes alike."""
+
+
+class SentinelTrio:
+    """A primary, two replicas, and three sentinels that put a replica in the place of a lost primary."""
+
+    def __init__(self) -> None:
+        self.servers: list[RedisServer] = []
+        self.sentinels: list[Sentinel] = []
+        with contextlib.ExitStack() as failed:
+            failed.callback(self.close)
+            self._start()
+            failed.pop_all()
+
+    def _start(self) -> None:
+        self.primary = RedisServer()
+        self.servers.append(self.primary)
+        self.primary.start()
+        for _ in range(2):
+            self.servers.append(RedisServer("--replicaof", "127.0.0.1", str(self.primary.port)))
+            self.servers[-1].start()
+        _until(lambda: _online_replicas(self.primary) == 2, "both replicas are in step")
+        settings = (
+            f"down-after-milliseconds mymaster {DOWN_AFTER_MS}",
+            "failover-timeout mymaster 5000",
+        )
+        for _ in range(3):
+            self.sentinels.append(Sentinel(self.primary.port, 2, *settings))
+        for one in self.sentinels:
+            one.hurry()
+        _until(
+            lambda: all(one.agrees() and one.replicas() == 2 for one in self.sentinels),
+            "the sentinels know each other and the replicas",
+        )
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/mymaster"
+
+    def failed_over(self) -> bool:
+        """Whether the sentinels agree on another primary than the first."""
+        return (
+            self.primary.port not in (ports := {one.primary_port() for one in self.sentinels})
+            and len(ports) == 1
+        )
+
+    def close(self) -> None:
+        for one in (*self.sentinels, *self.servers):
+            one.close()
+
+
+class SixNodeCluster:
+    """A Redis Cluster of three primaries with a replica each."""
+
+    SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
+
+    def __init__(self) -> None:
+        self.servers: list[RedisServer] = []
+        with contextlib.ExitStack() as failed:
+            failed.callback(self.close)
+            self._start()
+            failed.pop_all()
+
+    def _start(self) -> None:
+        for _ in range(6):
+            server = RedisServer(
+                *("--cluster-enabled", "yes", "--cluster-node-timeout", str(DOWN_AFTER_MS)),
+                port=_port_with_bus(),
+            )
+            self.servers.append(server)
+            server.start()
+        self.primaries, replicas = self.servers[:3], self.servers[3:]
+        for server, (first, last) in zip(self.primaries, self.SLOTS, strict=True):
+            server.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+        first = self.servers[0]
+        for server in self.servers[1:]:
+            server.command("CLUSTER", "MEET", "127.0.0.1", str(first.port))
+        _until(lambda: all(map(_knows_all, self.servers)), "all nodes know each other")
+        for replica, primary in zip(replicas, self.primaries, strict=True):
+            replica.command("CLUSTER", "REPLICATE", primary.command("CLUSTER", "MYID").decode())
+        _until(self._whole, "the cluster is whole")
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://{','.join(f'127.0.0.1:{one.port}' for one in self.servers)}"
+
+    def failed_over(self) -> bool:
+        """Whether the nodes that run make a whole cluster again, without one of the first primaries."""
+        running = [server for server in self.servers if server.running]
+        return all(
+            b"cluster_state:ok" in server.command("CLUSTER", "INFO")
+            and server.command("CLUSTER", "NODES").count(b"slave") == len(running) - 3
+            for server in running
+        )
+
+    def _whole(self) -> bool:
+        return all(b"cluster_state:ok" in one.command("CLUSTER", "INFO") for one in self.servers) and all(
+            _online_replicas(one) == 1 for one in self.primaries
+        )
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+
+
+def _online_replicas(server: RedisServer) -> int:
+    return server.command("INFO", "replication").count(b"state=online")
+
+
+def _port_with_bus() -> int:
+    """Return a free port of which the bus port of a cluster's node, 10000 above, is free as well.
+
+    Nodes whose bus is elsewhere do not find each other when 10000 above is beyond the last port that there is.
+    """
+    while True:
+        port = free_port()
+        with socket.socket() as bus, contextlib.suppress(OSError, OverflowError):
+            bus.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
+def _knows_all(server: RedisServer) -> bool:
+    nodes = server.command("CLUSTER", "NODES")
+    return nodes.count(b"\n") == 6 and b"handshake" not in nodes
+
+
+def _until(look: Any, about: str) -> None:
+    deadline_s = time.monotonic() + START_WITHIN_S
+    while not look():
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"not within {START_WITHIN_S:g} s: {about}")
+        time.sleep(0.01)
