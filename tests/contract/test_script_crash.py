@@ -34,6 +34,7 @@ class Load:
     Attributes:
         answered: How many requests were.
         repeated: How many were asked again, because it was not known whether they had happened.
+        asking: How many wait for an answer now.
     """
 
     def __init__(self, lab: Laboratory) -> None:
@@ -41,17 +42,21 @@ class Load:
         self._store = lab.store
         self.answered = 0
         self.repeated = 0
+        self.asking = 0
         self.up = asyncio.Event()
         self.up.set()
 
     async def ask(self, request: Callable[[], Awaitable[Any]]) -> Any:
         while True:
             await self.up.wait()
+            self.asking += 1
             try:
                 answer = await request()
             except StoreUnavailable:
                 self.repeated += 1
                 continue
+            finally:
+                self.asking -= 1
             self.answered += 1
             return answer
 
@@ -100,12 +105,13 @@ async def run(server: RedisServer, kills: int) -> tuple[dict[str, Any], Load]:
         for kill in range(kills):
             enough = (kill + 1) * LIVES * 11 // (kills + 1) + randomness.randrange(5)
             await eventually(lambda enough=enough: load.answered >= enough, 20, every_s=0)
-            load.up.clear()
             before = load.repeated
             await asyncio.to_thread(server.stop)
             await eventually(
                 lambda before=before: load.repeated > before, 30, about="a request has no answer"
             )
+            load.up.clear()
+            await eventually(lambda: load.asking == 0, 30, about="nobody asks any more")
             await asyncio.to_thread(server.start)
             assert problems(lab) == [], f"after kill {kill + 1}, with {load.answered} requests answered"
             load.up.set()

@@ -10,7 +10,7 @@ import functools
 
 import pytest
 import redis
-from harness.cutting import busy, dawdling, endless, kill_script, no_memory_left, slow_once
+from harness.cutting import busy, dawdling, endless, kill_script, no_memory_left, rounds_in, slow_once
 from harness.laboratory import SENIOR, Laboratory, report
 from harness.legality import outcome, problems
 from harness.situations import SITUATIONS, Request
@@ -20,7 +20,7 @@ from mediaflow.store.scripts import load
 
 pytestmark = pytest.mark.redis
 
-DAWDLING_ROUNDS = 5_000_000
+DAWDLES_FOR_S = 1.0
 ONE_OF_EACH = {script: name for name, (script, _) in reversed(SITUATIONS.items())}
 WRITERS = sorted(ONE_OF_EACH.keys() - {"describe", "roster"})
 CAREFUL = {"create", "describe"}
@@ -97,7 +97,8 @@ async def test_whoever_asks_while_a_script_takes_long_gets_an_answer_when_it_is_
     lab = bare_lab
     claim = await lab.hold(call_id="other")
     other = await open_store(lab.settings)
-    with slow_once(lab.store, lab.raw, "create", functools.partial(dawdling, rounds=DAWDLING_ROUNDS)) as link:
+    rounds = rounds_in(lab.raw, DAWDLES_FOR_S)
+    with slow_once(lab.store, lab.raw, "create", functools.partial(dawdling, rounds=rounds)) as link:
         link.let_through.set()
         async with asyncio.TaskGroup() as tasks:
             creating = tasks.create_task(lab.hold())

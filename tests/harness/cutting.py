@@ -5,6 +5,7 @@ its commands.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -56,6 +57,14 @@ def dawdling(script: Script, rounds: int) -> Script:
     return _preceded(
         script, _COUNTING % f"if written and not dawdled then dawdled = true; for i = 1, {rounds} do end end"
     )
+
+
+def rounds_in(raw: Any, for_s: float) -> int:
+    """Return how many rounds of :func:`dawdling` take so long here: scripts have no clock to look at."""
+    tried = 1_000_000
+    before_s = time.perf_counter()
+    raw.eval(f"for i = 1, {tried} do end", 0)
+    return int(tried * for_s / (time.perf_counter() - before_s))
 
 
 def _preceded(script: Script, text: str) -> Script:
