@@ -22,6 +22,9 @@ from mediaflow.store.records import Assignment, Changed, Claim, Hint
 SILENCE_S = 5.0
 """After as long without a message the connection is tested; after twice that it is given up."""
 
+CONFIRMATION_S = 1.0
+"""A subscription that is not confirmed by then may not exist, though PINGs on its connection are answered."""
+
 RECONNECT_PAUSE_S = 0.1
 LONGEST_RECONNECT_PAUSE_S = 1.0
 
@@ -65,7 +68,8 @@ class Bus(Part):
                 async with asyncio.timeout(2.0):
                     pubsub = self._asker.link.pubsub()
                     await pubsub.subscribe(channel)
-                    await self._next(pubsub, 1.0)
+                    if await self._next(pubsub, CONFIRMATION_S) is None:
+                        raise TimeoutError("the subscription was not confirmed")
                 yield None
                 pause_s, told = RECONNECT_PAUSE_S, ""
                 async for message in self._messages(pubsub):
