@@ -88,6 +88,12 @@ class Forgotten(NamedTuple):
     """Redis does not know the session."""
 
 
+class There(NamedTuple):
+    """Redis has the session after all, under this fence; how long for is not known."""
+
+    fence: int
+
+
 class Ended(NamedTuple):
     """Redis says that it is over for this owner."""
 
@@ -132,6 +138,7 @@ Event = (
     Confirmed
     | Refenced
     | Forgotten
+    | There
     | Ended
     | Silence
     | Returned
@@ -173,6 +180,14 @@ def step(  # noqa: C901, PLR0912 - a flat table, one row an event
             return msgspec.structs.replace(tenure, fence=max(fence, tenure.fence)), ()
         case Forgotten():
             return _forget(tenure, now_s, rules)
+        case There(fence):
+            return msgspec.structs.replace(
+                tenure,
+                fence=max(fence, tenure.fence),
+                forgotten=False,
+                renew_at_s=min(tenure.renew_at_s, now_s),
+                retry_at_s=0.0,
+            ), ()
         case Ended(end):
             return msgspec.structs.replace(tenure, end=end), _stop_if_running(tenure)
         case Silence():

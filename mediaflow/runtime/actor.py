@@ -282,8 +282,7 @@ class Actor:
                         self._take(heard)
                         await self._save_again()
                     case "readopt":
-                        # Named by the fence, so that each try of one readoption is the same operation.
-                        again = await store.readopt(owner, self._held(), f"{owner.incarnation}:{fence}")
+                        again = await store.readopt(owner, self._held())
                         self._take(self._heard(again.status, again.fence, sent_at_s))
                     case "complete":
                         self._take_written(await store.complete(owner, self.claim), "completed")
@@ -330,6 +329,8 @@ class Actor:
                 return core.Ended("cancelled")
             case "unknown":
                 return core.Forgotten()
+            case "there":
+                return core.There(fence)
             case _:
                 return core.Ended("lost")
 

@@ -95,10 +95,8 @@ class Store(Protocol):
         """
         ...
 
-    async def readopt(
-        self, owner: Owner, held: Held, operation: str, *, timeout_s: float = 2.0
-    ) -> Readoption:
-        """Put back a session that Redis forgot. ``operation`` is the same for each try of one readoption."""
+    async def readopt(self, owner: Owner, held: Held, *, timeout_s: float = 2.0) -> Readoption:
+        """Put back a session that Redis forgot; what is there is left as it is."""
         ...
 
     async def release(self, owner: Owner, claim: Claim, reason: str, *, timeout_s: float = 2.0) -> Written:

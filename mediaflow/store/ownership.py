@@ -90,9 +90,7 @@ class Ownership(Batches):
         """Extend the lease; renewals of one moment go out together."""
         return await self._renewals.submit(Holding(owner, claim, (int(new_fence),)), timeout_s, wait_s)
 
-    async def readopt(
-        self, owner: Owner, held: Held, operation: str, *, timeout_s: float = 2.0
-    ) -> Readoption:
+    async def readopt(self, owner: Owner, held: Held, *, timeout_s: float = 2.0) -> Readoption:
         """Put back a session that Redis forgot."""
         call_id, session_id, fence = held.claim
         partition = self._keys.partition_of(call_id)
@@ -104,7 +102,6 @@ class Ownership(Batches):
                 self._keys.owned(partition, owner.instance_id),
             ],
             [
-                operation,
                 *owner,
                 call_id,
                 session_id,
@@ -120,9 +117,13 @@ class Ownership(Batches):
             ],
             timeout_s=timeout_s,
         )
-        if text(reply[0]) == "lost":
-            return Readoption("lost")
-        return Readoption("readopted", int(reply[1]))
+        match text(reply[0]):
+            case "readopted":
+                return Readoption("readopted", int(reply[1]))
+            case "there":
+                return Readoption("there", int(reply[1]))
+            case _:
+                return Readoption("lost")
 
     async def refuse(self, owner: Owner, claim: Claim, reason: str, *, timeout_s: float = 2.0) -> Written:
         """Give an assignment back, not having started it."""

@@ -141,9 +141,13 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readoption(NamedTuple):
-    """The answer to :meth:`Store.readopt`: ``readopted`` under the new ``fence``, or ``lost``."""
+    """The answer to :meth:`Store.readopt`.
 
-    status: Literal["readopted", "lost"]
+    ``readopted`` under the new ``fence``; ``there``: Redis has it, of this owner and under ``fence``, and it must be
+    renewed now; ``lost``.
+    """
+
+    status: Literal["readopted", "there", "lost"]
     fence: int = 0
 
 

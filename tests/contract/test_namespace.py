@@ -75,7 +75,7 @@ async def live_through_everything(lab: Laboratory) -> None:
     call = lab.keys.call(lab.keys.partition_of("siblings"), "siblings")
     lab.raw.delete(call)
     two = await lab.hold(JUNIOR, "siblings")
-    back = await lab.store.readopt(SENIOR, lab.held(one), "once")
+    back = await lab.store.readopt(SENIOR, lab.held(one))
     assert (await lab.store.renew(JUNIOR, two)).status == "yielded"
     written = await lab.store.complete(SENIOR, one._replace(fence=back.fence))
     assert written.status in ("written", "refenced")

@@ -8,7 +8,7 @@ from mediaflow.store import idempotency_field
 async def test_an_owner_puts_its_session_back_under_a_new_fence(lab):
     claim = await lab.hold()
     lab.forget()
-    answer = await lab.store.readopt(SENIOR, lab.held(claim), "once")
+    answer = await lab.store.readopt(SENIOR, lab.held(claim))
     assert answer.status == "readopted"
     assert answer.fence > claim.fence
     mine = claim._replace(fence=answer.fence)
@@ -22,7 +22,7 @@ async def test_an_owner_puts_its_session_back_under_a_new_fence(lab):
 async def test_the_next_owner_gets_all_that_was_put_back(lab):
     claim = await lab.hold()
     lab.forget()
-    answer = await lab.store.readopt(SENIOR, lab.held(claim), "once")
+    answer = await lab.store.readopt(SENIOR, lab.held(claim))
     await lab.store.release(SENIOR, claim._replace(fence=answer.fence), "drain")
     offered = await lab.offer(claim, JUNIOR)
     taken = await lab.store.accept(JUNIOR, offered)
@@ -34,7 +34,7 @@ async def test_the_idempotency_key_is_put_back(lab):
     claim = await lab.hold(key="mine")
     lab.forget()
     held = lab.held(claim, idempotency_key=idempotency_field("mine"), body_digest=digest("{}"))
-    await lab.store.readopt(SENIOR, held, "once")
+    await lab.store.readopt(SENIOR, held)
     repeated = await lab.create(key="mine")
     assert (repeated.status, repeated.session_id) == ("repeated", claim.session_id)
     assert (await lab.create(key="mine", body="[]")).status == "conflict"
@@ -43,16 +43,47 @@ async def test_the_idempotency_key_is_put_back(lab):
 async def test_a_repeated_readoption_gets_the_same_fence(lab):
     claim = await lab.hold()
     lab.forget()
-    first = await lab.store.readopt(SENIOR, lab.held(claim), "once")
-    assert await lab.store.readopt(SENIOR, lab.held(claim), "once") == first
+    first = await lab.store.readopt(SENIOR, lab.held(claim))
+    again = await lab.store.readopt(SENIOR, lab.held(claim))
+    assert (again.status, again.fence) == ("there", first.fence)
     events = [event.event for event in await lab.store.history("call")]
     assert events.count("session.readopted") == 1
+
+
+async def test_a_readoption_that_comes_late_leaves_what_was_written_since(lab):
+    claim = await lab.hold()
+    lab.forget()
+    first = await lab.store.readopt(SENIOR, lab.held(claim))
+    mine = claim._replace(fence=first.fence)
+    newer = lab.held(mine).checkpoint_number + 1
+    await lab.store.checkpoint(SENIOR, mine, newer, b'{"frame":10}')
+    for fence in (claim.fence, mine.fence):
+        late = await lab.store.readopt(SENIOR, lab.held(claim._replace(fence=fence)))
+        assert (late.status, late.fence) == ("there", first.fence)
+    await lab.store.release(SENIOR, mine, "drain")
+    taken = await lab.store.accept(JUNIOR, await lab.offer(mine, JUNIOR))
+    assert (taken.checkpoint, taken.checkpoint_number) == (b'{"frame":10}', newer)
+
+
+async def test_a_readoption_brings_no_checkpoint_back_that_is_older_than_the_one_that_is_there(lab):
+    claim = await lab.hold()
+    number = lab.held(claim).checkpoint_number + 1
+    await lab.store.checkpoint(SENIOR, claim, number, b'{"frame":10}')
+    before = lab.snapshot()
+    newer = (await lab.store.renew(SENIOR, claim, new_fence=True)).fence
+    lab.roll_back(before)
+    back = await lab.store.readopt(SENIOR, lab.held(claim._replace(fence=newer)))
+    assert back.status == "readopted"
+    mine = claim._replace(fence=back.fence)
+    await lab.store.release(SENIOR, mine, "drain")
+    taken = await lab.store.accept(JUNIOR, await lab.offer(mine, JUNIOR))
+    assert (taken.checkpoint, taken.checkpoint_number) == (b'{"frame":10}', number)
 
 
 async def test_nothing_is_put_back_onto_a_tombstone(lab):
     claim = await lab.hold()
     await lab.store.cancel("call", "asked")
-    assert (await lab.store.readopt(SENIOR, lab.held(claim), "once")).status == "lost"
+    assert (await lab.store.readopt(SENIOR, lab.held(claim))).status == "lost"
     assert (await lab.store.describe("call")).state == "cancelled"
 
 
@@ -61,7 +92,7 @@ async def test_nothing_is_put_back_into_a_call_that_a_younger_session_ended(lab)
     lab.forget()
     younger = await lab.hold(JUNIOR)
     await lab.store.complete(JUNIOR, younger)
-    assert (await lab.store.readopt(SENIOR, lab.held(claim), "once")).status == "lost"
+    assert (await lab.store.readopt(SENIOR, lab.held(claim))).status == "lost"
 
 
 async def test_nothing_is_put_back_into_a_call_whose_younger_session_was_cancelled(lab):
@@ -69,7 +100,7 @@ async def test_nothing_is_put_back_into_a_call_whose_younger_session_was_cancell
     lab.forget()
     await lab.hold(JUNIOR)
     await lab.store.cancel("call", "asked")
-    assert (await lab.store.readopt(SENIOR, lab.held(claim), "once")).status == "lost"
+    assert (await lab.store.readopt(SENIOR, lab.held(claim))).status == "lost"
 
 
 async def test_the_end_of_an_older_session_does_not_keep_a_younger_one_out(lab):
@@ -79,15 +110,15 @@ async def test_the_end_of_an_older_session_does_not_keep_a_younger_one_out(lab):
     younger = await lab.hold(JUNIOR)
     lab.roll_back(before)
     await lab.store.complete(SENIOR, older)
-    assert (await lab.store.readopt(JUNIOR, lab.held(younger), "once")).status == "readopted"
+    assert (await lab.store.readopt(JUNIOR, lab.held(younger))).status == "readopted"
 
 
 async def test_a_higher_fence_has_the_session(lab):
     claim = await lab.hold()
     newer = await lab.move(claim, JUNIOR)
     lab.forget()
-    assert (await lab.store.readopt(JUNIOR, lab.held(newer), "theirs")).status == "readopted"
-    assert (await lab.store.readopt(SENIOR, lab.held(claim), "mine")).status == "lost"
+    assert (await lab.store.readopt(JUNIOR, lab.held(newer))).status == "readopted"
+    assert (await lab.store.readopt(SENIOR, lab.held(claim))).status == "lost"
     assert lab.record(claim).owner == JUNIOR.instance_id
 
 
@@ -96,7 +127,7 @@ async def test_a_lower_fence_gives_the_session_back_to_who_came_after(lab):
     before = lab.snapshot()
     newer = await lab.move(claim, JUNIOR)
     lab.roll_back(before)
-    answer = await lab.store.readopt(JUNIOR, lab.held(newer), "mine")
+    answer = await lab.store.readopt(JUNIOR, lab.held(newer))
     assert answer.status == "readopted"
     assert answer.fence > newer.fence
     assert lab.record(claim).owner == JUNIOR.instance_id
@@ -105,14 +136,14 @@ async def test_a_lower_fence_gives_the_session_back_to_who_came_after(lab):
 async def test_what_was_given_up_meanwhile_is_not_put_back(lab):
     claim = await lab.hold()
     await lab.store.release(SENIOR, claim, "drain")
-    assert (await lab.store.readopt(SENIOR, lab.held(claim), "late")).status == "lost"
+    assert (await lab.store.readopt(SENIOR, lab.held(claim))).status == "lost"
     assert lab.record(claim).state == "pending"
 
 
 async def test_what_was_put_back_is_found_by_sweeps_and_lists(lab):
     claim = await lab.hold()
     lab.forget()
-    await lab.store.readopt(SENIOR, lab.held(claim), "once")
+    await lab.store.readopt(SENIOR, lab.held(claim))
     assert lab.indexes(claim) == {"leases"}
     assert await lab.store.sweep_dead(SENIOR.instance_id, 2, "process died") == 1
     page = await lab.store.calls(state=None, cursor=None, limit=10)

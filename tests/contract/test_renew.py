@@ -117,7 +117,8 @@ async def test_a_survivor_whose_fence_is_below_the_calls_last_gets_a_new_one(lab
     senior, junior = await lab.siblings()
     higher = await lab.store.renew(SENIOR, senior)
     assert higher.status == "renewed", "the last of a call to be fenced is not fenced again"
-    newest = await lab.store.readopt(JUNIOR, lab.held(junior), "again")
+    youngest = junior._replace(session_id="f" + junior.session_id[1:])
+    newest = await lab.store.readopt(THIRD, lab.held(youngest))
     assert newest.fence > senior.fence
     renewal = await lab.store.renew(SENIOR, senior)
     assert renewal.status == "refenced"
@@ -144,11 +145,10 @@ async def test_a_sibling_whose_lease_is_over_makes_nobody_yield(lab):
 
 async def test_of_three_siblings_renewed_in_any_order_the_senior_one_survives(lab):
     senior, junior = await lab.siblings()
-    third = await lab.store.readopt(
-        THIRD, lab.held(junior._replace(session_id="f" + junior.session_id[1:])), "x"
-    )
+    youngest = junior._replace(session_id="f" + junior.session_id[1:])
+    third = await lab.store.readopt(THIRD, lab.held(youngest))
     claims = {
-        THIRD: Claim("call", "f" + junior.session_id[1:], third.fence),
+        THIRD: youngest._replace(fence=third.fence),
         SENIOR: senior,
         JUNIOR: junior,
     }

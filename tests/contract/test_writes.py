@@ -151,7 +151,7 @@ async def test_what_redis_forgot_is_completed_after_its_readoption(lab):
     claim = await lab.hold()
     lab.forget()
     assert (await lab.store.complete(SENIOR, claim)).status == "unknown"
-    answer = await lab.store.readopt(SENIOR, lab.held(claim), "once")
+    answer = await lab.store.readopt(SENIOR, lab.held(claim))
     assert (await lab.store.complete(SENIOR, claim._replace(fence=answer.fence))).status == "written"
     assert (await lab.store.describe("call")).state == "completed"
 

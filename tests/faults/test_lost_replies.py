@@ -116,9 +116,9 @@ async def readopt(bench: Bench):
         body_digest="",
     )
     yield
-    answer = await bench.far.readopt(bench.puppet.owner, held, "an operation")
+    answer = await bench.far.readopt(bench.puppet.owner, held)
     session = await bench.session()
-    assert (answer.status, answer.fence) == ("readopted", session.fence)
+    assert (answer.status, answer.fence) == ("there", session.fence)
     assert (session.session_id, session.attempt) == (claim.session_id, 2)
     assert await bench.kinds() == {"session.readopted": 1}
 

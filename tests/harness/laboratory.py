@@ -151,7 +151,7 @@ class Laboratory:
         held = self.held(one)
         self.forget()
         two = await self.hold(second)
-        back = await self.store.readopt(first, held, "readoption")
+        back = await self.store.readopt(first, held)
         assert back.status == "readopted"
         return one._replace(fence=back.fence), two
 

@@ -128,7 +128,8 @@ async def the_junior_of_two_siblings(lab: Laboratory) -> Request:
 @situation("renew")
 async def the_senior_of_two_siblings(lab: Laboratory) -> Request:
     senior, junior = await lab.siblings()
-    await lab.store.readopt(JUNIOR, lab.held(junior), "above")
+    youngest = junior._replace(session_id="f" + junior.session_id[1:])
+    await lab.store.readopt(JUNIOR, lab.held(youngest))
     return lambda: lab.store.renew(SENIOR, senior)
 
 
@@ -179,7 +180,7 @@ async def what_redis_forgot(lab: Laboratory) -> Request:
     claim = await lab.hold()
     lab.forget()
     await lab.store.check()
-    return lambda: lab.store.readopt(SENIOR, lab.held(claim, idempotency_key="field"), "once")
+    return lambda: lab.store.readopt(SENIOR, lab.held(claim, idempotency_key="field"))
 
 
 @situation("readopt")
@@ -188,7 +189,7 @@ async def what_redis_rolled_back(lab: Laboratory) -> Request:
     before = lab.snapshot()
     newer = await lab.move(claim, JUNIOR)
     lab.roll_back(before)
-    return lambda: lab.store.readopt(JUNIOR, lab.held(newer), "once")
+    return lambda: lab.store.readopt(JUNIOR, lab.held(newer))
 
 
 @situation("readopt")
@@ -199,7 +200,7 @@ async def what_redis_rolled_back_under_the_same_owner(lab: Laboratory) -> Reques
     lab.roll_back(before)
 
     async def request() -> None:
-        answer = await lab.store.readopt(SENIOR, lab.held(newer), "once")
+        answer = await lab.store.readopt(SENIOR, lab.held(newer))
         assert answer.status == "lost" or answer.fence > newer.fence, "an owner never takes a lower fence"
 
     return request
@@ -211,7 +212,7 @@ async def what_waits_for_an_owner_since_a_roll_back(lab: Laboratory) -> Request:
     before = lab.snapshot()
     newer = await lab.give(claim, JUNIOR)
     lab.roll_back(before)
-    return lambda: lab.store.readopt(JUNIOR, lab.held(newer), "once")
+    return lambda: lab.store.readopt(JUNIOR, lab.held(newer))
 
 
 @situation("readopt")
@@ -222,7 +223,7 @@ async def into_an_ended_call(lab: Laboratory) -> Request:
     younger = await lab.hold(JUNIOR)
     lab.roll_back(before)
     await lab.store.complete(SENIOR, older)
-    return lambda: lab.store.readopt(JUNIOR, lab.held(younger), "once")
+    return lambda: lab.store.readopt(JUNIOR, lab.held(younger))
 
 
 @situation("readopt")
@@ -230,7 +231,7 @@ async def a_sibling(lab: Laboratory) -> Request:
     one = await lab.hold(SENIOR)
     lab.forget()
     await lab.hold(JUNIOR)
-    return lambda: lab.store.readopt(SENIOR, lab.held(one), "once")
+    return lambda: lab.store.readopt(SENIOR, lab.held(one))
 
 
 # -- relinquish ----------------------------------------------------------------------------------
@@ -445,14 +446,14 @@ async def a_call(lab: Laboratory) -> Request:
 
 
 @situation("heartbeat")
-async def the_first(lab: Laboratory) -> Request:
-    return lambda: lab.store.heartbeat(report())
-
-
-@situation("heartbeat")
 async def a_later_one_that_drains(lab: Laboratory) -> Request:
     beat = await lab.store.heartbeat(report())
     return lambda: lab.store.heartbeat(report(incarnation=beat.incarnation, state="draining"))
+
+
+@situation("heartbeat")
+async def the_first(lab: Laboratory) -> Request:
+    return lambda: lab.store.heartbeat(report())
 
 
 @situation("heartbeat")

@@ -1,20 +1,20 @@
 -- Put back a session that Redis forgot while its owner lived; always under a new fence.
 -- KEYS: partition call session idempotency owned
--- ARGV: partition operation instance incarnation rank call_id session_id fence metadata checkpoint checkpoint_number
+-- ARGV: partition instance incarnation rank call_id session_id fence metadata checkpoint checkpoint_number
 --   details failures created_at idempotency_field body_digest
--- RETURNS: readopted fence; or: lost
+-- RETURNS: readopted fence; there fence (nothing was put back: renew); or: lost
 -- USES: partition time plan log seniority records
 -- FLAGS: allow-oom
 
 local call_key, session_key, idempotency_key, owned = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local operation, instance, incarnation, rank = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local call_id, session_id, fence = ARGV[10], ARGV[11], tonumber(ARGV[12])
-local metadata, checkpoint, checkpoint_number, details = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
-local failures, created_at, field, digest = ARGV[17], ARGV[18], ARGV[19], ARGV[20]
+local instance, incarnation, rank = ARGV[6], ARGV[7], ARGV[8]
+local call_id, session_id, fence = ARGV[9], ARGV[10], tonumber(ARGV[11])
+local metadata, checkpoint, checkpoint_number, details = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
+local failures, created_at, field, digest = ARGV[16], ARGV[17], ARGV[18], ARGV[19]
 
 redis.call('SCARD', owned)
 redis.call('HLEN', idempotency_key)
-local done = redis.call('HGET', session_key, 'operation')
+local stored_number = tonumber(redis.call('HGET', session_key, 'checkpoint_number') or 0)
 local call = read_call(call_key, call_id)
 local entry = call.sessions[session_id]
 
@@ -24,15 +24,15 @@ local function remember_key()
 end
 
 if entry then
-  local mine = owned_by(entry, instance, incarnation)
-  if mine and done == operation and entry.fence > fence then
-    -- An earlier try that was cut off may have come no further than the record.
+  if owned_by(entry, instance, incarnation) and entry.fence >= fence then
+    -- An earlier try put it back, and may have been cut off right after. What was written since is newer than what
+    -- this one brings, and how long the lease has run is not known here: a renewal has to follow.
     remember_key()
     carry_out()
-    return {'readopted', integer(entry.fence)}
+    return {'there', integer(entry.fence)}
   end
   -- The same fence without its owner: it was given up since, and is not to be revived.
-  if not LIVE[entry.state] or entry.fence > fence or (entry.fence == fence and not mine) then return {'lost'} end
+  if not LIVE[entry.state] or entry.fence >= fence then return {'lost'} end
 elseif bytes_precede(session_id, call.ended_by) then
   return {'lost'}
 end
@@ -48,11 +48,10 @@ add('PERSIST', call_key)
 add('PERSIST', idempotency_key)
 add('PERSIST', session_key)
 local fields = {'metadata', metadata, 'created_at', created_at, 'accepted_at', integer(lease_ms), 'cause', 'created',
-  'failures', failures, 'short_runs', 0, 'idempotency_field', field, 'body_digest', digest, 'details', details,
-  'checkpoint_number', checkpoint_number, 'operation', operation}
-if checkpoint ~= '' then
-  fields[#fields + 1] = 'checkpoint'
-  fields[#fields + 1] = checkpoint
+  'failures', failures, 'short_runs', 0, 'idempotency_field', field, 'body_digest', digest, 'details', details}
+if tonumber(checkpoint_number) >= stored_number then
+  fields[#fields + 1], fields[#fields + 2] = 'checkpoint_number', checkpoint_number
+  if checkpoint ~= '' then fields[#fields + 1], fields[#fields + 2] = 'checkpoint', checkpoint end
 end
 add('HSET', session_key, unpack(fields))
 local new_fence = next_fence(call)

@@ -95,6 +95,8 @@ def heard(script: str, status: str, fence: int, age: int) -> tenure.Event:
             return tenure.Refenced(fence)
         case "unknown":
             return tenure.Forgotten()
+        case "there":
+            return tenure.There(fence)
         case "written":
             return tenure.Ended("completed" if script == "complete" else "drained")
         case "yielded":

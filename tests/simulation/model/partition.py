@@ -32,14 +32,13 @@ class Cell(NamedTuple):
     """One session: its record, its places in the indexes, and what its own hash keeps of operations.
 
     ``lease``: None without one, else what is left. ``owned``: the instances whose set has it, as bits.
-    ``readopted``: (process, fence) of the last readoption. ``relinquished``: (kind, fence) likewise.
+    ``relinquished``: (kind, fence) of the last time that it was given up.
     """
 
     record: Record | None = None
     lease: int | None = None
     pending: bool = False
     owned: int = 0
-    readopted: tuple[int, int] = (NOBODY, 0)
     relinquished: tuple[str, int] = ("", 0)
 
 

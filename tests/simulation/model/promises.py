@@ -142,14 +142,12 @@ def _forget_operations(protocol: Protocol, part: Partition, asking: set[int]) ->
     """What a hash keeps for repeated requests matters while somebody can repeat them; stale indexes of owners never."""
     cells = part.cells
     for at, cell in enumerate(cells):
-        record, _, _, owned, readopted, relinquished = cell
+        record, _, _, owned, relinquished = cell
         if record is None:
             continue
         fresh = cell
         if relinquished[1] and relinquished[1] != record.fence and relinquished[1] not in asking:
             fresh = fresh._replace(relinquished=("", 0))
-        if readopted[1] and readopted[1] not in asking:
-            fresh = fresh._replace(readopted=(NOBODY, 0))
         # Sweeps of the dead may ask for any session here, so the sets of owners are only looked at for what they lack.
         wanted = owned if record.owner != NOBODY and record.state in LIVE else 0
         if wanted & (wanted - 1):
@@ -187,7 +185,6 @@ def _renumber(world: World, new: dict[int, int]) -> World:
         cells = tuple(
             cell._replace(
                 record=cell.record and cell.record._replace(fence=new[cell.record.fence]),
-                readopted=(cell.readopted[0], new[cell.readopted[1]]),
                 relinquished=(cell.relinquished[0], new[cell.relinquished[1]]),
             )
             for cell in old.cells

@@ -89,21 +89,20 @@ def _hold(run: Run, session: int, process: int, record: Record, fence: int) -> i
 
 
 def readopt(run: Run, asked: Asked) -> Answer:
-    """readopt.lua; its operation is named by process and fence."""
+    """readopt.lua"""
     session, process, fence = asked.session, asked.process, asked.fence
     record = run.records[session]
     if record is not None:
-        mine = run.owned_by(record, process)
-        if mine and run.cells[session].readopted == (process, fence) and record.fence > fence:
-            return "readopted", record.fence
+        if run.owned_by(record, process) and record.fence >= fence:
+            return "there", record.fence
         if run.rules.tombstones_stay and record.state not in LIVE:
             return "lost", 0
-        if record.fence > fence or (record.fence == fence and not mine):
+        if record.fence >= fence:
             return "lost", 0
     elif session < run.ended_by and run.rules.ended_by_is_kept:
         return "lost", 0
     run.fence = max(run.fence, fence)
-    run.add(session, lease=run.lease(TTL), own=run.bit(process), readopted=(process, fence))
+    run.add(session, lease=run.lease(TTL), own=run.bit(process))
     run.put(session, Record("active", process, True, run.next_fence()))
     run.remove(session, pending=False)
     run.clock = True
@@ -191,7 +190,7 @@ def assign(run: Run, asked: Asked) -> Answer:
         run.finish(session, "yielded")
         return "yielded", 0, run.broken_promise(session, winner, None)
     fence = run.next_fence()
-    run.add(session, lease=run.lease(ACCEPT_TTL), own=run.bit(process), readopted=(NOBODY, 0))
+    run.add(session, lease=run.lease(ACCEPT_TTL), own=run.bit(process))
     run.put(session, Record("active", process, False, fence))
     run.remove(session, pending=False)
     return "assigned", fence

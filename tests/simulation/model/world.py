@@ -122,8 +122,8 @@ def fences(world: World) -> set[int]:
 @cache
 def _fences_of_part(part: Partition) -> frozenset[int]:
     found = {part.fence}
-    for record, _, _, _, readopted, relinquished in part.cells:
-        found |= {readopted[1], relinquished[1], record.fence if record is not None else 0}
+    for record, _, _, _, relinquished in part.cells:
+        found |= {relinquished[1], record.fence if record is not None else 0}
     return frozenset(found)
 
 
