@@ -15,6 +15,13 @@ class Registry(Part):
 
     async def heartbeat(self, report: InstanceReport, *, timeout_s: float = 2.0) -> Beat:
         """Register or refresh an instance."""
+        status, incarnation = await self._beat(report, report.incarnation, timeout_s)
+        if status == "first":
+            # Under a number that is fixed by now, a request that comes late makes no newer process of this one.
+            status, incarnation = await self._beat(report, incarnation, timeout_s)
+        return Beat(status, incarnation)
+
+    async def _beat(self, report: InstanceReport, incarnation: int, timeout_s: float) -> tuple[Any, int]:
         free = max(0, report.slots - report.used) if report.state == "ready" else 0
         reply = await self._ask_registry(
             "heartbeat",
@@ -22,15 +29,14 @@ class Registry(Part):
                 int(self._settings.lease_ttl * 1000),
                 report.instance_id,
                 report.token,
-                report.incarnation,
+                incarnation,
                 report.state,
                 free,
                 msgspec.json.encode(report),
             ],
             timeout_s=timeout_s,
         )
-        status: Any = text(reply[0])
-        return Beat(status, int(reply[1]))
+        return text(reply[0]), int(reply[1])
 
     async def leave(self, instance_id: str, incarnation: int, reason: str, *, timeout_s: float = 2.0) -> bool:
         """Strike an instance off, unless a newer incarnation is there."""

@@ -98,3 +98,12 @@ async def test_coming_draining_and_going_are_events(lab):
     assert [event.event for event in events] == ["instance.joined", "instance.draining", "instance.left"]
     assert {event.instance_id for event in events} == {"one"}
     assert events[-1].reason == "drained"
+
+
+async def test_a_first_heartbeat_that_comes_late_makes_no_newer_process(lab):
+    beat = await lab.store.heartbeat(report())
+    await lab.store.leave("one", beat.incarnation, "heartbeat expired")
+    status, _ = await lab.store._beat(report(), 0, 2.0)
+    assert status == "first"
+    assert await lab.store.instances() == []
+    assert await lab.store.heartbeat(report(incarnation=beat.incarnation)) == beat

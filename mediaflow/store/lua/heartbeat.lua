@@ -1,7 +1,8 @@
 -- Register or refresh an instance; a newer process with the same id supersedes an older one.
 -- KEYS: registry
 -- ARGV: registry ttl_ms instance token incarnation state free report
--- RETURNS: alive incarnation; or: superseded incarnation
+--   (incarnation 0: which one may it take? That changes nothing, so that it may come late and more than once)
+-- RETURNS: alive incarnation; superseded incarnation; or: first incarnation
 -- USES: registry time plan log
 -- FLAGS: allow-oom
 
@@ -10,13 +11,11 @@ local incarnation, state, free, report = tonumber(ARGV[6]), ARGV[7], tonumber(AR
 
 local known = read_record(instance)
 if incarnation == 0 then
-  -- The token makes a repeated first heartbeat find the number that its first try was given.
-  if known and known.token == token then
-    incarnation = known.incarnation
-  else
-    incarnation = math.max((known and known.incarnation or 0) + 1, now_us)
-  end
-elseif known and known.incarnation > incarnation then
+  -- By the token a process finds the one that it has already, if it never heard so.
+  if known and known.token == token then return {'first', integer(known.incarnation)} end
+  return {'first', integer(math.max((known and known.incarnation or 0) + 1, now_us))}
+end
+if known and (known.incarnation > incarnation or (known.incarnation == incarnation and known.token ~= token)) then
   return {'superseded', integer(known.incarnation)}
 end
 
