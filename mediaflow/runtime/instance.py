@@ -42,6 +42,9 @@ from mediaflow.store import (
 log: Any = structlog.get_logger("mediaflow.instance")
 
 
+REFUSALS_AT_ONCE = 100
+"""Anybody who can publish may offer us sessions: so many refusals are under way at most."""
+
 END_PATIENCE_S = 1.0
 """How long ending a call waits for a coroutine that runs here."""
 
@@ -111,6 +114,7 @@ class Instance:
         self._slots = Slots(settings.slots, self._registration.changed)
         self._roll = Roll()
         self._offers = Offers()
+        self._refusals: set[asyncio.Task[None]] = set()
         self._queueing = asyncio.Lock()
         self._stopped = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -360,7 +364,14 @@ class Instance:
             self._roll.ask_now(claim.session_id)
             return
         slot = self._slots.reserve() if self.state == "ready" else None
-        group.create_task(self._answer_assignment(claim, slot), name=f"assignment {claim.session_id}")
+        if slot is None and len(self._refusals) >= REFUSALS_AT_ONCE:
+            return  # the acceptance lease says the same, a little later
+        answering = group.create_task(
+            self._answer_assignment(claim, slot), name=f"assignment {claim.session_id}"
+        )
+        if slot is None:
+            self._refusals.add(answering)
+            answering.add_done_callback(self._refusals.discard)
 
     async def _answer_assignment(self, claim: Claim, slot: Slot | None) -> None:
         try:

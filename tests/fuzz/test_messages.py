@@ -11,6 +11,7 @@ from harness.waiting import eventually
 
 from mediaflow.loadbalancer.roster import Roster
 from mediaflow.runtime.clock import SystemClock
+from mediaflow.runtime.instance import REFUSALS_AT_ONCE
 from mediaflow.settings import Settings
 from mediaflow.store import open_store
 
@@ -103,6 +104,21 @@ async def test_junk_in_the_inbox_is_dropped(stage):
         await asyncio.sleep(0)  # Redis drops a listener that does not keep up, whatever is said
     await stage.takes_calls("after")
     assert stage.started == ["after"]
+
+
+async def test_a_flood_of_forged_assignments_costs_a_bounded_number_of_answers(stage):
+    most = 0
+    for number in range(20):
+        offers = (
+            f"call/018bcfe56800-000-{number:04x}{n:06x}/{stage.instance.incarnation}/7" for n in range(200)
+        )
+        assert stage.tell(" ".join(["assign", *offers])) == 1, "it stopped listening"
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+            most = max(most, sum(task.get_name().startswith("assignment ") for task in asyncio.all_tasks()))
+    assert 0 < most <= REFUSALS_AT_ONCE + stage.instance.slots
+    await eventually(lambda: stage.instance.used == 0, 10, about="the slots are free again")
+    await stage.takes_calls("after")
 
 
 async def test_junk_in_the_hints_is_dropped_by_watchdog_and_balancer(stage):
