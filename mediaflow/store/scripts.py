@@ -55,5 +55,13 @@ def load(name: str) -> Script:
     return Script(name, plain, _sha1(plain), flagged, _sha1(flagged))
 
 
+@functools.cache
+def names() -> tuple[str, ...]:
+    """Return the names of all scripts, in order; parts of scripts are none."""
+    folder = resources.files("mediaflow.store").joinpath("lua")
+    files = (file.name.removesuffix(".lua") for file in folder.iterdir() if file.name.endswith(".lua"))
+    return tuple(sorted(name for name in files if not name.startswith("_")))
+
+
 def _sha1(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

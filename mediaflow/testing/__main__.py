@@ -57,6 +57,8 @@ def command(
         click.echo(f"{outcome.done} seeds, {len(failures)} broken, {rate:.1f} a second on {jobs} processes")
     for failure in failures:
         click.echo(failure, err=True)
+    if seed is not None and not failures:
+        click.echo(f"seed {seed} breaks no promise")
     sys.exit(EXIT_BROKEN if failures else 0)
 
 

@@ -157,6 +157,18 @@ class Cluster:
             process.wire.requests_cut = process.wire.replies_cut = False
             self.fault("mended", process.name)
 
+    def slow(self, process: Process, by_s: float, detail: str = "both") -> None:
+        """Have what goes between a process and Redis take longer: ``requests``, ``replies`` or ``both``."""
+        process.wire.request_delay_s = by_s if detail in ("requests", "both") else 0.0
+        process.wire.reply_delay_s = by_s if detail in ("replies", "both") else 0.0
+        self.fault("slowed", process.name, detail)
+
+    def hasten(self, process: Process) -> None:
+        """Have it take as long as it used to."""
+        if process.wire.request_delay_s or process.wire.reply_delay_s:
+            process.wire.request_delay_s = process.wire.reply_delay_s = 0.0
+            self.fault("hastened", process.name)
+
     def hide(self, name: str) -> None:
         """Let nothing through between an instance, and the balancer and the watchdogs."""
         self.hosts[name].reachable = False
@@ -191,6 +203,7 @@ class Cluster:
         """Start it again with what it held, if it was stopped."""
         if self.redis.refusing:
             self._restart(self.redis.engine.snapshot())
+            self.fault("restarted")
 
     def empty(self) -> None:
         """Have Redis restart with nothing."""

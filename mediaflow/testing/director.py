@@ -78,12 +78,12 @@ class Director:
                 # A drain that is under way is cut short: a deployment does not wait for ever.
                 cluster.kill(target)
                 cluster.start(target)
-            case "cut" | "mend":
-                self._cut_or_mend(step)
+            case "cut" | "mend" | "slow" | "hasten":
+                self._disturb_wire(step)
             case "pause watchdog" | "kill watchdog" | "resume watchdog":
                 self._disturb_watchdog(step.action)
             case "ask again":
-                self._ask_again()
+                self._ask_again(step.how)
             case "kill balancer" | "start balancer":
                 self._disturb_balancer(step.action)
             case _:
@@ -92,7 +92,7 @@ class Director:
     def _do_to_redis(self, step: Step) -> None:
         cluster = self._cluster
         match step.action:
-            case "freeze" | "thaw" | "refuse" | "empty":
+            case "freeze" | "thaw" | "refuse" | "accept" | "empty":
                 getattr(cluster, step.action)()
             case "forget scripts":
                 cluster.redis.forget_scripts()
@@ -105,12 +105,16 @@ class Director:
             case _:
                 raise ValueError(f"a plan says {step.action!r}, which nobody knows how to do")
 
-    def _ask_again(self) -> None:
-        """Have all clients that have come so far ask for their calls anew, as those do that had no answer."""
+    def _ask_again(self, does: str) -> None:
+        """Have all clients that have come so far ask for their calls anew, as those do that had no answer.
+
+        What is made anew ``does`` what it used to, unless told otherwise: ``brief`` ends at once.
+        """
         now_s = self._cluster.now_s()
         for call in self._plan.calls:
             if call.at_s < now_s and self._clients is not None:
-                again = PlannedCall(at_s=now_s, call_id=call.call_id, metadata=call.metadata)
+                metadata = {"does": does, "steps": 0} if does else call.metadata
+                again = PlannedCall(at_s=now_s, call_id=call.call_id, metadata=metadata)
                 self._clients.create_task(self._client(again))
 
     def _disturb_balancer(self, action: str) -> None:
@@ -121,7 +125,7 @@ class Director:
         elif front is None or not front.alive:
             self._cluster.start_balancer()
 
-    def _cut_or_mend(self, step: Step) -> None:
+    def _disturb_wire(self, step: Step) -> None:
         cluster = self._cluster
         process: Process | None = (
             cluster.front
@@ -130,10 +134,15 @@ class Director:
         )
         if process is None or not process.alive:
             return
-        if step.action == "cut":
-            cluster.cut(process, step.how)
-        else:
-            cluster.mend(process)
+        match step.action:
+            case "cut":
+                cluster.cut(process, step.how)
+            case "slow":
+                cluster.slow(process, step.detail, step.how)
+            case "mend":
+                cluster.mend(process)
+            case _:
+                cluster.hasten(process)
 
     def _disturb_watchdog(self, action: str) -> None:
         cluster = self._cluster
@@ -164,6 +173,7 @@ class Director:
         for process in (*cluster.watchers.values(), *cluster.hosts.values(), cluster.front):
             if process is not None:
                 cluster.mend(process)
+                cluster.hasten(process)
         for name, host in list(cluster.hosts.items()):
             cluster.resume(name)
             cluster.show(name)

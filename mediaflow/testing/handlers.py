@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mediaflow.testing.recorder import Recorder
 
 STEP_S = 1.0
+EAGER_STEP_S = 0.2
 
 
 class Watched:
@@ -97,6 +98,13 @@ class Repertoire:
             count += 1
             await session.checkpoint({"n": count})
             await asyncio.sleep(STEP_S)
+
+    async def _eager(self, session: Session, count: int) -> None:
+        """Have effects as long as the lease is said to be ours, and wait for nobody in between."""
+        del count
+        while True:
+            self._affect(session)
+            await asyncio.sleep(EAGER_STEP_S)
 
     async def _brief(self, session: Session, count: int) -> None:
         while count < session.metadata["steps"]:

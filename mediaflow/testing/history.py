@@ -110,10 +110,11 @@ class Wrote(Happening, frozen=True, kw_only=True):
 
 
 class Recorded(Happening, frozen=True, kw_only=True):
-    """The ownership record of a session is now this; ``script`` made it so.
+    """The ownership record of a session is now this; ``script`` made it so, empty where that is not known.
 
-    ``accepted``: its owner has taken it up. ``lease_s``: how long its lease still runs, 0 without a live one.
-    A record that Redis lost is one with the state ``forgotten``.
+    ``accepted``: its owner has taken it up. ``lease_s``: how long its lease still runs, 0 without a live one;
+    ``lease_before_s``: how long it would, had the script not changed it. A record that Redis lost is one with the
+    state ``forgotten``.
     """
 
     call_id: str
@@ -125,6 +126,7 @@ class Recorded(Happening, frozen=True, kw_only=True):
     accepted: bool
     rank: str = ""
     lease_s: float = 0.0
+    lease_before_s: float = 0.0
     script: str = ""
 
 
@@ -163,11 +165,14 @@ FaultKind = Literal[
     "resumed",
     "cut",  # from Redis: target instance; detail "requests", "replies" or "both"
     "mended",
+    "slowed",  # its way to Redis; detail "requests", "replies" or "both"
+    "hastened",
     "unreachable",  # from the balancer
     "reachable",
     "frozen",  # Redis answers nobody
     "thawed",
     "stopped",  # Redis is not there, until it is emptied, rolled back or started again
+    "restarted",  # Redis was stopped, and is there again with all that it held
     "emptied",  # Redis restarted with nothing
     "rolled back",  # Redis lost its last writes; detail: how many seconds of them
     "clock jumped",  # of the host of Redis; detail: by how many seconds

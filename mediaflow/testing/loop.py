@@ -209,7 +209,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         """Run a callback in the next turn of its node."""
-        handle = _Handle(callback, args, self, context or copy_context())
+        handle = _Handle(callback, args, self, copy_context() if context is None else context)
         self._enqueue(handle)
         return handle
 
@@ -229,7 +229,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Run a callback at a virtual time."""
-        handle = _TimerHandle(when, callback, args, self, context or copy_context())
+        handle = _TimerHandle(when, callback, args, self, copy_context() if context is None else context)
         heapq.heappush(self._timers, (when, next(self._numbers), handle))
         return handle
 

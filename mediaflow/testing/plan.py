@@ -59,7 +59,7 @@ def draw(seed: int) -> Plan:
     """Draw the plan of a seed."""
     rng = random.Random(f"plan {seed}")  # noqa: S311 - to be repeatable is what it is for
     hosts = {name: rng.randint(2, 6) for name in NAMES[: rng.randint(2, len(NAMES))]}
-    families = [family for family in FAMILIES if rng.random() < 0.28] or [rng.choice(FAMILIES)]
+    families = [family for family in FAMILIES if rng.random() < 0.24] or [rng.choice(FAMILIES)]
     steps: list[Step] = []
     for family in families:
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
@@ -122,7 +122,7 @@ def _calls(rng: random.Random) -> tuple[PlannedCall, ...]:
 
 
 def _metadata(rng: random.Random) -> dict[str, Any]:
-    does = rng.choice(("steady", "steady", "steady", "brief", "raises", "silent", "stubborn"))
+    does = rng.choice(("steady", "steady", "steady", "eager", "brief", "raises", "silent", "stubborn"))
     match does:
         case "brief":
             return {"does": does, "steps": rng.randint(1, 15)}
@@ -173,6 +173,55 @@ def _cut(rng: random.Random, hosts: list[str]) -> list[Step]:
     ]
 
 
+def _slow(rng: random.Random, hosts: list[str]) -> list[Step]:
+    at_s, target = _when(rng), rng.choice([*hosts, *hosts, "watchdog", "balancer"])
+    how, by_s = rng.choice(("both", "requests", "replies")), rng.choice((0.1, 0.4, 0.9, 2.5))
+    return [
+        Step(at_s=at_s, action="slow", target=target, detail=by_s * rng.uniform(0.5, 1), how=how),
+        Step(at_s=at_s + rng.uniform(0.3, 9.0), action="hasten", target=target),
+    ]
+
+
+def _late_answers(rng: random.Random, hosts: list[str]) -> list[Step]:
+    """Answer owners late, so that they have their last lease for less time than they might believe."""
+    at_s = min(_when(rng), FAULTS_UNTIL_S - 8)
+    cut_at_s = at_s + rng.uniform(1.5, 3.0)
+    steps = [Step(at_s=cut_at_s + rng.uniform(0.0, 0.3), action="jump", detail=rng.uniform(1.0, 5.0))]
+    for target in rng.sample(hosts, (len(hosts) + 1) // 2):
+        mended_at_s = cut_at_s + rng.uniform(3.0, 5.0)
+        steps += [
+            Step(at_s=at_s, action="slow", target=target, detail=rng.uniform(0.5, 0.75), how="replies"),
+            Step(at_s=cut_at_s, action="cut", target=target, how="requests"),
+            Step(at_s=mended_at_s, action="mend", target=target),
+            Step(at_s=mended_at_s, action="hasten", target=target),
+        ]
+    return steps
+
+
+def _late_renewals(rng: random.Random, hosts: list[str]) -> list[Step]:
+    """Have renewals arrive when their sender has given up what they renew, and nobody has it yet."""
+    at_s, target = min(_when(rng), FAULTS_UNTIL_S - 7), rng.choice(hosts)
+    return [
+        Step(at_s=at_s, action="pause watchdog"),
+        Step(at_s=at_s, action="slow", target=target, detail=rng.uniform(1.5, 3.0), how="requests"),
+        Step(at_s=at_s + 1.0, action="hasten", target=target),
+        Step(at_s=at_s + rng.uniform(1.0, 1.5), action="drain", target=target),
+        Step(at_s=at_s + rng.uniform(4.0, 6.0), action="resume watchdog"),
+    ]
+
+
+def _late_sweep(rng: random.Random, hosts: list[str]) -> list[Step]:
+    """Have a watchdog that sees a lease end be slow, so that the owner is back before its sweep arrives."""
+    at_s, target = min(_when(rng), FAULTS_UNTIL_S - 7), rng.choice(hosts)
+    by_s = rng.uniform(0.3, 0.9)
+    return [
+        Step(at_s=at_s, action="pause", target=target),
+        Step(at_s=at_s + 1.0, action="slow", target="watchdog", detail=by_s, how="requests"),
+        Step(at_s=at_s + rng.uniform(2.4, 4.0) + by_s, action="resume", target=target),
+        Step(at_s=at_s + rng.uniform(4.5, 7.0), action="hasten", target="watchdog"),
+    ]
+
+
 def _hide(rng: random.Random, hosts: list[str]) -> list[Step]:
     at_s, target = _when(rng), rng.choice(hosts)
     return [
@@ -219,6 +268,12 @@ def _empty(rng: random.Random, _: list[str]) -> list[Step]:
     return steps
 
 
+def _restart(rng: random.Random, _: list[str]) -> list[Step]:
+    """Stop Redis, and start it again with all that it held."""
+    at_s = _when(rng)
+    return [Step(at_s=at_s, action="refuse"), Step(at_s=at_s + rng.uniform(0.05, 8.0), action="accept")]
+
+
 def _roll_back(rng: random.Random, _: list[str]) -> list[Step]:
     at_s, lost_s = _when(rng), rng.choice((0.05, 0.5, 2.0, 6.0)) * rng.uniform(0.5, 1)
     return [
@@ -232,7 +287,8 @@ def _siblings(rng: random.Random, hosts: list[str]) -> list[Step]:
     at_s = _when(rng)
     steps = [
         Step(at_s=at_s, action="empty"),
-        Step(at_s=at_s + rng.uniform(0.0005, 0.3), action="ask again"),
+        # What ends at once may end while those are running that it must not take with it.
+        Step(at_s=at_s + rng.uniform(0.0005, 0.3), action="ask again", how=rng.choice(("", "", "brief"))),
     ]
     for target in rng.sample(hosts, rng.randint(0, len(hosts) - 1)):
         steps.append(Step(at_s=at_s - rng.uniform(0.0, 0.2), action="cut", target=target, how="both"))
@@ -271,15 +327,21 @@ FAMILIES: tuple[Callable[[random.Random, list[str]], list[Step]], ...] = (
     _crash,
     _pause,
     _cut,
+    _slow,
+    _late_answers,
+    _late_renewals,
+    _late_sweep,
     _hide,
     _drain,
     _watchdog,
     _balancer,
     _freeze,
     _empty,
+    _restart,
     _roll_back,
     _siblings,
     _siblings,
+    _orphans,
     _orphans,
     _jump,
     _forget_scripts,
@@ -289,6 +351,7 @@ TORMENTS = {
     "kill": _crash,
     "pause": _pause,
     "partition": _cut,
+    "slowness": _slow,
     "drain": _drain,
     "freeze": _freeze,
     "data loss": _empty,

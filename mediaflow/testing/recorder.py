@@ -1,10 +1,13 @@
 """Writes the history of a simulated run: what the cluster tells it, and what it sees happen in Redis."""
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from mediaflow.store import scripts
 from mediaflow.store.keys import Keyspace
 from mediaflow.testing.history import AnyHappening, Recorded, Wrote
 from mediaflow.testing.loop import START_S, VirtualLoop
@@ -33,6 +36,7 @@ class Recorder:
         self._engine: Engine = redis.engine
         self._keyspace = keyspace
         self._known: dict[str, dict[str, Record]] = {}
+        self._expiries_ms: dict[tuple[str, str], float] = {}
         self._numbers: dict[tuple[str, str], bytes | None] = {}
         self._values: dict[tuple[str, bytes], int] = {}
         redis.on_applied = self._on_applied
@@ -57,13 +61,24 @@ class Recorder:
             self._note(call_id, script)
         for session_id, kind in self._numbers:
             key = self._keyspace.session(int(session_id.split("-")[1]), session_id)
-            self._numbers[session_id, kind] = self._engine.execute(("HGET", key, f"{kind}_number"))
+            self._numbers[session_id, kind] = self._stored_number(key, kind)
+
+    def _look_at_numbers(self, key: str) -> None:
+        """Take in how far the writes of a session have come, which has been put back with them."""
+        _, found, session_id = key.rpartition(":session:")
+        if found:
+            for kind in ("checkpoint", "details"):
+                self._numbers[session_id, kind] = self._stored_number(key, kind)
+
+    def _stored_number(self, key: str, kind: str) -> bytes | None:
+        return self._engine.execute(("HGET", key, f"{kind}_number"))
 
     def _on_applied(self, words: Sequence[Any]) -> None:
         if words[0] not in ("EVAL", "EVALSHA"):
             return
         keys = words[3 : 3 + int(words[2])]
         arguments = words[3 + int(words[2]) :]
+        script = _names_of_scripts().get(str(words[1]), "")
         # write.lua: KEYS partition call session, ARGV partition field call session instance incarnation fence number
         if len(keys) == 8 and len(arguments) == 13 and arguments[5] in ("checkpoint", "details"):
             self._note_write(str(keys[7]), arguments[5:12], arguments[12])
@@ -71,12 +86,14 @@ class Recorder:
         for key in keys:
             _, found, call_id = str(key).rpartition(":call:")
             if found:
-                self._note(call_id, "")
+                self._note(call_id, script)
+            if script == "readopt":
+                self._look_at_numbers(str(key))
 
     def _note_write(self, session_key: str, arguments: Sequence[Any], value: Any) -> None:
         """Add a write, unless it came late and changed nothing."""
         kind, call_id, session_id, instance_id, incarnation, fence, number = map(str, arguments)
-        stored = self._engine.execute(("HGET", session_key, f"{kind}_number"))
+        stored = self._stored_number(session_key, kind)
         before, self._numbers[session_id, kind] = self._numbers.get((session_id, kind)), stored
         if stored == number.encode() and stored != before:
             self._values[session_id, bytes(value)] = int(number)
@@ -96,16 +113,19 @@ class Recorder:
     def _note(self, call_id: str, script: str) -> None:
         """Add the records of a call if one of them has changed: those that have not come first."""
         found, before = self._read(call_id), self._known.get(call_id, {})
-        if found == before:
-            return
-        self._known[call_id] = found
-        for changed in (False, True):
-            for session_id in sorted(found.keys() | before.keys()):
-                record = found.get(session_id)
-                if (record != before.get(session_id)) == changed:
-                    self.add(self._recorded(call_id, session_id, record, script))
+        if found != before:
+            self._known[call_id] = found
+            for changed in (False, True):
+                for session_id in sorted(found.keys() | before.keys()):
+                    record = found.get(session_id)
+                    if (record != before.get(session_id)) == changed:
+                        self.add(self._recorded(call_id, session_id, record, script))
+        for session_id in found:
+            self._expiries_ms[call_id, session_id] = self._lease_expiry_ms(call_id, session_id)
 
     def _recorded(self, call_id: str, session_id: str, record: Record | None, script: str) -> Recorded:
+        now_ms = self._lease_clock_ms(call_id)
+        before_ms = self._expiries_ms.get((call_id, session_id), 0.0)
         if record is None:
             record = Record("forgotten", "", 0, "", 0, False)
         return Recorded(
@@ -118,7 +138,8 @@ class Recorder:
             fence=record.fence,
             accepted=record.accepted,
             rank=record.rank,
-            lease_s=self._lease_s(call_id, session_id),
+            lease_s=max(0.0, (self._lease_expiry_ms(call_id, session_id) - now_ms) / 1000),
+            lease_before_s=max(0.0, (before_ms - now_ms) / 1000),
             script=script,
         )
 
@@ -127,13 +148,26 @@ class Recorder:
         fields = read_hash(self._engine, self._keyspace.call(partition, call_id))
         return {name[2:]: _parse(text) for name, text in fields.items() if name.startswith("s:")}
 
-    def _lease_s(self, call_id: str, session_id: str) -> float:
-        clock, leases, *_ = self._keyspace.partition(self._keyspace.partition_of(call_id))
+    def _lease_expiry_ms(self, call_id: str, session_id: str) -> float:
+        _, leases, *_ = self._keyspace.partition(self._keyspace.partition_of(call_id))
         expiry_ms = self._engine.execute(("ZSCORE", leases, f"{call_id}/{session_id}"))
+        return 0.0 if expiry_ms is None else float(expiry_ms)
+
+    def _lease_clock_ms(self, call_id: str) -> float:
+        clock, *_ = self._keyspace.partition(self._keyspace.partition_of(call_id))
         now_ms = self._engine.execute(("HGET", clock, "lease_ms"))
-        if expiry_ms is None or now_ms is None:
-            return 0.0
-        return max(0.0, (float(expiry_ms) - float(now_ms)) / 1000)
+        return math.inf if now_ms is None else float(now_ms)
+
+
+@functools.cache
+def _names_of_scripts() -> dict[str, str]:
+    """Return the name of each script by all that it can be called by."""
+    known = [scripts.load(name) for name in scripts.names()]
+    return {
+        called: script.name
+        for script in known
+        for called in (script.plain, script.plain_sha, script.flagged, script.flagged_sha)
+    }
 
 
 def _parse(text: str) -> Record:

@@ -110,13 +110,20 @@ class Network:
 
 
 class Wire:
-    """The way of one process to Redis; ``requests_cut`` and ``replies_cut``: nothing comes through, nor an error."""
+    """The way of one process to Redis.
+
+    Attributes:
+        requests_cut, replies_cut: Nothing comes through, nor an error.
+        request_delay_s, reply_delay_s: What the way takes beyond a hop.
+    """
 
     def __init__(self, network: Network, server: Server) -> None:
         """Not connected yet; ``server`` is told whom a new connection has reached."""
         self.network = network
         self.requests_cut = False
         self.replies_cut = False
+        self.request_delay_s = 0.0
+        self.reply_delay_s = 0.0
         self._server = server
         self._connected_to: int | None = None
 
@@ -161,14 +168,14 @@ class Wire:
 
         def carry_out() -> None:
             if epoch == network.epoch:
-                network.later(network.hop_s(), back, apply())
+                network.later(self.reply_delay_s + network.hop_s(), back, apply())
 
         def back(replies: list[Any]) -> None:
             lost = self.replies_cut or network.random.random() < weather.reply_lost
             if not lost and not future.done():
                 future.set_result(replies)
 
-        network.later(network.hop_s(), at_server)
+        network.later(self.request_delay_s + network.hop_s(), at_server)
         return await future
 
     def _apply(self, words: Words) -> Any:

@@ -17,7 +17,7 @@ from simulation.written import (
 )
 
 from mediaflow.testing.checkers import leases, storms, survivors, takeovers
-from mediaflow.testing.history import DrainAsked, EndAsked, Healed
+from mediaflow.testing.history import DrainAsked, EndAsked, Healed, Left
 
 # -- G6 takeovers ----------------------------------------------------------------------------------------
 
@@ -67,6 +67,8 @@ def test_what_another_owned_already_is_not_owed_by_the_silence_of_this_one():
         fault(10, "watchdog killed", "watchdog"),
         fault(10, "foul weather"),
         fault(10, "cut", "watchdog", "both"),
+        fault(10, "slowed", "watchdog", "both"),
+        fault(10, "slowed", "ann", "replies"),
         EndAsked(at_s=18, request=2, call_id="c"),
         DrainAsked(at_s=18, instance_id="bob", process=1),
     ],
@@ -124,6 +126,53 @@ def test_a_session_that_ended_while_draining_need_not_move(reason):
 def test_an_attempt_that_failed_while_draining_may_wait_for_its_back_off():
     history = [*RUNNING, DRAIN, stopped(20.1, reason="drained"), started(22, "bob", 20, attempt=2), END]
     assert not broken(takeovers, history)
+
+
+OWNED = (*BOTH, recorded(10), started(10))
+
+
+def taken(state="pending", **more):
+    """Return the record of a session whose lease would still have run for two seconds when a sweep took it."""
+    return recorded(20, state, fence=10, accepted=False, lease_before_s=2.0, script="sweep", **more)
+
+
+def test_a_sweep_leaves_a_session_whose_lease_still_runs():
+    assert broken(leases, [*OWNED, taken()])
+    assert broken(leases, [*OWNED, taken("failed")])
+    assert not broken(leases, [*OWNED, recorded(20, "pending", script="sweep")])
+    assert not broken(leases, [*OWNED, taken("active", lease_s=1.0)])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        fault(15, "killed", "ann"),
+        joined(15, process=2),
+        Left(at_s=15, instance_id="ann", process=1, reason="drained"),
+    ],
+    ids=["killed", "superseded", "drained"],
+)
+def test_a_sweep_may_take_what_a_process_owned_that_is_gone(end):
+    assert not broken(leases, [*OWNED, end, taken()])
+    again = [joined(16, process=3), recorded(17, incarnation=3), started(17, incarnation=3)]
+    assert broken(leases, [*OWNED, end, *again, taken(incarnation=3)])
+
+
+def test_an_offer_to_a_process_that_nobody_knows_proves_nothing():
+    offered = recorded(10, accepted=False, lease_s=1.0)
+    assert not broken(leases, [*BOTH, offered, taken()])
+
+
+def test_what_was_given_up_does_not_come_back_by_a_late_renewal():
+    given_up = recorded(20, "pending", script="relinquish")
+    revived = recorded(21, fence=10, script="renew")
+    assert broken(leases, [*OWNED, given_up, revived])
+    offered = recorded(20.5, who="bob", fence=20, accepted=False, lease_s=1.0, script="assign")
+    renewed = recorded(21, who="bob", fence=20, script="renew")
+    assert not broken(leases, [*OWNED, given_up, offered, renewed])
+    assert not broken(leases, [*OWNED, given_up, fault(20.5, "emptied"), revived])
+    again = recorded(20.5, "pending", script="renew")
+    assert broken(leases, [*OWNED, given_up, again, revived])
 
 
 def test_no_lease_is_longer_than_promised():

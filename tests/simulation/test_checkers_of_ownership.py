@@ -92,6 +92,35 @@ def test_a_yield_without_a_live_senior_is_rejected(senior):
     assert broken(siblings, [*senior, JUNIOR, YIELDED])
 
 
+DONE = recorded(10, "completed", "bob", 20, session="s2", rank="2:bob", script="complete")
+
+
+def overruled(**more):
+    """Return the record of a sibling that ``s2`` cancelled when it completed: its lease ran for two seconds more."""
+    rank = more.pop("rank", "1:ann")
+    return recorded(10, "cancelled", session="s1", rank=rank, lease_before_s=2.0, script="complete", **more)
+
+
+def test_a_junior_that_is_done_does_not_end_the_session_of_its_senior():
+    assert broken(siblings, [SENIOR, JUNIOR, DONE, overruled()])
+    assert broken(siblings, [SENIOR, JUNIOR, overruled(), DONE])
+
+
+@pytest.mark.parametrize(
+    ("before", "cancelled"),
+    [
+        (recorded(9, session="s1", rank="3:ann"), overruled(rank="3:ann")),
+        (recorded(9, "pending", "", 0, session="s1"), overruled()),
+        (recorded(9, session="s1", accepted=False), overruled()),
+        (SENIOR, recorded(10, "cancelled", session="s1", rank="1:ann", script="complete")),
+        (SENIOR, recorded(10, "cancelled", session="s1", rank="1:ann", lease_before_s=2.0, script="cancel")),
+    ],
+    ids=["junior itself", "pending", "not accepted", "lapsed", "asked for"],
+)
+def test_whoever_is_done_ends_a_sibling_that_is_not_a_running_senior(before, cancelled):
+    assert not broken(siblings, [before, JUNIOR, DONE, cancelled])
+
+
 def test_siblings_that_yield_to_each_other_are_rejected():
     assert broken(siblings, [SENIOR, JUNIOR, recorded(10, "yielded", session="s1"), YIELDED])
 
@@ -172,6 +201,13 @@ def test_each_process_has_its_own_slots():
     assert not broken(slots, [*BOTH, *THREE[:2], *again])
 
 
+def test_a_session_that_was_forgotten_for_good_is_given_up_on_and_one_that_was_put_back_is_not():
+    forgotten = recorded(11.5, "forgotten", "", 0, session="s1")
+    late = started(21.6, session="s3")
+    assert not broken(slots, [*BOTH, *THREE[:2], forgotten, late])
+    assert broken(slots, [*BOTH, *THREE[:2], forgotten, recorded(11.6, session="s1"), late])
+
+
 def test_a_process_that_nobody_saw_joining_is_not_judged():
     assert not broken(slots, THREE)
 
@@ -227,11 +263,19 @@ def test_a_pause_that_ended_is_no_excuse_for_a_drain():
 
 @pytest.mark.parametrize("state", ["completed", "failed", "cancelled", "yielded"])
 def test_an_ended_session_is_never_recorded_as_anything_else(state):
-    ended = recorded(10, state)
-    assert not broken(endings, [ended, recorded(11, state), recorded(12, "forgotten")])
-    assert broken(endings, [ended, recorded(11)])
-    assert broken(endings, [ended, recorded(11, "pending", "")])
-    assert broken(endings, [ended, recorded(11, "completed" if state != "completed" else "failed")])
+    ended = [stopped(9.9, reason="returned"), recorded(10, state)]
+    assert not broken(endings, [*ended, recorded(11, state), recorded(12, "forgotten")])
+    assert broken(endings, [*ended, recorded(11)])
+    assert broken(endings, [*ended, recorded(11, "pending", "")])
+    assert broken(endings, [*ended, recorded(11, "completed" if state != "completed" else "failed")])
+
+
+def test_a_session_is_completed_only_by_a_handler_that_returned():
+    assert not broken(endings, [started(9), stopped(9.9, reason="returned"), recorded(10, "completed")])
+    assert broken(endings, [started(9), stopped(9.9, reason="drained"), recorded(10, "completed")])
+    assert broken(endings, [started(9), recorded(10, "completed")])
+    other = stopped(9.9, reason="returned", session="other")
+    assert broken(endings, [started(9), other, recorded(10, "completed")])
 
 
 @pytest.mark.parametrize(

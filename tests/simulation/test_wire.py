@@ -7,10 +7,12 @@ import random
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from mediaflow.store.link import Server
+from mediaflow.settings import Settings
+from mediaflow.store import Changed, Hint, RedisStore
+from mediaflow.store.link import Server, SingleLink
 from mediaflow.testing.loop import VirtualLoop
 from mediaflow.testing.server import SimulatedRedis
-from mediaflow.testing.wire import Network, SimulatedClient, Weather, Wire
+from mediaflow.testing.wire import Network, SimulatedClient, SimulatedPubSub, Weather, Wire
 
 
 class Bench:
@@ -70,6 +72,41 @@ async def test_of_a_lost_reply_the_script_was_applied_all_the_same(bench):
 
 
 @on_bench
+async def test_what_a_process_sent_arrives_though_it_was_killed_since(bench):
+    assert await bench.set("a")
+    bench.wire.request_delay_s = 0.5
+    loop = bench.network.loop
+    node = loop.node("a process")
+    loop.spawn(node, bench.set("b"))
+    await asyncio.sleep(0.1)
+    loop.kill(node)
+    assert bench.stored() == b"a"
+    await asyncio.sleep(0.5)
+    assert bench.stored() == b"b"
+
+
+@on_bench
+async def test_on_a_slow_way_a_request_is_applied_late(bench):
+    assert await bench.set("a")
+    bench.wire.request_delay_s = 2.0
+    assert not await bench.set("b")
+    assert bench.stored() == b"a"
+    await asyncio.sleep(1.5)
+    assert bench.stored() == b"b"
+
+
+@on_bench
+async def test_on_a_slow_way_back_a_request_was_applied_long_before_its_answer(bench):
+    assert await bench.set("a")
+    bench.wire.reply_delay_s = 0.9
+    asking = asyncio.ensure_future(bench.set("b"))
+    await asyncio.sleep(0.1)
+    assert bench.stored() == b"b"
+    assert not asking.done()
+    assert await asking
+
+
+@on_bench
 async def test_what_a_frozen_server_was_sent_is_applied_when_it_thaws_though_nobody_waits_any_more(bench):
     assert await bench.set("a")
     bench.redis.frozen = True
@@ -119,3 +156,23 @@ async def test_messages_come_in_order_and_may_be_doubled_or_lost(bench):
     bench.network.weather = Weather(message_lost=1)
     bench.redis.apply(("PUBLISH", "news", "y"))
     assert await subscription.get_message(timeout=1) is None
+
+
+class Deaf(SimulatedPubSub):
+    """A subscription that was lost on its way; PINGs on its connection are answered."""
+
+    async def subscribe(self, channel: str) -> None:
+        self.channel = channel
+
+
+@on_bench
+async def test_a_subscription_is_not_believed_before_it_is_confirmed(bench):
+    connections = [Deaf(bench.wire), SimulatedPubSub(bench.wire)]
+    bench.client.pubsub = lambda: connections.pop(0)
+    store = RedisStore(SingleLink(bench.client, bench.server), Settings(namespace="n"))
+    messages = store.inbox("ann")
+    async with asyncio.timeout(30):
+        assert await anext(messages) == Changed("resync")
+        session_id = "018bcfe568f8-000-00000000f8"
+        bench.redis.apply(("PUBLISH", "n:inbox:ann", f"hint {session_id}"))
+        assert await anext(messages) == Hint(session_id)

@@ -3,6 +3,7 @@
 Demanded:
 
 * a session that is recorded as completed, failed, cancelled or yielded is recorded as nothing else afterwards;
+* one that is recorded as completed had a handler that returned;
 * no handler of it starts under a fence that was granted afterwards, nor a lease or more afterwards;
 * at the end, its handler does not run any more.
 
@@ -20,14 +21,19 @@ from collections.abc import Sequence
 
 from mediaflow.testing.checkers.losses import Records
 from mediaflow.testing.checkers.reading import LONGEST_STOP_S, TERMINAL, every, final
-from mediaflow.testing.history import AnyHappening, Healed, Recorded, Started, Terms, Violation
+from mediaflow.testing.history import AnyHappening, Healed, Recorded, Started, Stopped, Terms, Violation
 
 
 def check(history: Sequence[AnyHappening], terms: Terms) -> list[Violation]:
     """Judge each record and each start, and the end."""
     records = Records(terms)
     messages: list[tuple[float, str]] = []
+    returned: set[str] = set()
     for one in history:
+        if isinstance(one, Stopped) and one.reason == "returned":
+            returned.add(one.session_id)
+        if isinstance(one, Recorded) and one.state == "completed" and one.session_id not in returned:
+            messages.append((one.at_s, f"{one.session_id} is completed, and no handler of it had returned"))
         if isinstance(one, Recorded | Started):
             before = records.newest(one.session_id)
             if before and before.state in TERMINAL and _revives(one, before, terms):

@@ -19,7 +19,16 @@ from mediaflow.testing.history import (
 )
 
 HARMLESS = frozenset({"unreachable", "reachable", "balancer killed"})
-STANDING = ("frozen", "stopped", "foul weather", "watchdog paused", "watchdog killed", "paused", "cut")
+STANDING = (
+    "frozen",
+    "stopped",
+    "foul weather",
+    "watchdog paused",
+    "watchdog killed",
+    "slowed",
+    "paused",
+    "cut",
+)
 
 
 class Window(NamedTuple):

@@ -3,6 +3,9 @@
 Demanded of each record that becomes ``yielded``: just before, another session of the call was active, accepted and
 under a live lease; and senior to it, if both were active, or if the one that yields was renewing or completing.
 
+Demanded of each record that becomes ``cancelled`` because a sibling completed: it was not senior to that one, or
+not active, accepted and under a live lease.
+
 Demanded at the end:
 
 * each live call has exactly one live session, and only its owner runs it;
@@ -49,7 +52,7 @@ PAUSES = 5
 
 def check(history: Sequence[AnyHappening], terms: Terms) -> list[Violation]:
     """Judge each yield, and the end."""
-    found = list(_groundless_yields(history, terms))
+    found = [*_groundless_yields(history, terms), *_overruled_seniors(history, terms)]
     end = final(history)
     if end:
         messages = [
@@ -73,6 +76,26 @@ def _groundless_yields(history: Sequence[AnyHappening], terms: Terms) -> Iterato
                 message = f"{one.session_id} yielded without a live senior: {states or 'it has no sibling'}"
                 yield Violation(guarantee="G4", at_s=one.at_s, message=message)
         records.take(one)
+
+
+def _overruled_seniors(history: Sequence[AnyHappening], terms: Terms) -> Iterator[Violation]:
+    records = Records(terms)
+    completed = {(one.at_s, one.call_id): one for one in every(history, Recorded) if one.state == "completed"}
+    for one in history:
+        if isinstance(one, Recorded) and (one.state, one.script) == ("cancelled", "complete"):
+            before = records.newest(one.session_id)
+            ran = (
+                before is not None and before.state == "active" and before.accepted and one.lease_before_s > 0
+            )
+            other = completed.get((one.at_s, one.call_id))
+            if ran and other and _is_senior(one, other):
+                message = f"{one.session_id} was cancelled when its junior {other.session_id} completed"
+                yield Violation(guarantee="G4", at_s=one.at_s, message=message)
+        records.take(one)
+
+
+def _is_senior(one: Recorded, other: Recorded) -> bool:
+    return precedes(Standing(one.rank, one.session_id), Standing(other.rank, other.session_id))
 
 
 def _justifies(sibling: Recorded, one: Recorded, before: Recorded | None) -> bool:

@@ -8,7 +8,8 @@ it was first seen to run something; one of which no ``Joined`` is known is not j
 
 Exempt: handlers that were given up on. One that ignores its cancellation for ten seconds keeps no slot; it may go on
 for ever, and only its writes can be kept out. So a handler does not count any more ten seconds after its session is
-recorded as ended or another's, nor once another one runs the same session in the same process.
+recorded as ended or another's, or was forgotten for good, nor once another one runs the same session in the same
+process.
 """
 
 from collections import defaultdict
@@ -49,10 +50,11 @@ def check(history: Sequence[AnyHappening], terms: Terms) -> list[Violation]:  # 
 def _given_up_s(run: Run, records: Sequence[Recorded]) -> float:
     """Return from when on a handler that goes on is surely known to be given up on."""
     who = run.started.instance_id, run.started.incarnation
-    for one in records:
-        is_lost = one.state not in LIVE or (
-            one.state == "active" and (one.instance_id, one.incarnation) != who
-        )
-        if one.at_s > run.started.at_s and is_lost and one.state != "forgotten":
+    later = [one for one in records if one.at_s > run.started.at_s]
+    for number, one in enumerate(later):
+        is_away = one.state == "active" and (one.instance_id, one.incarnation) != who
+        # A forgotten session may be put back by its owner; if it never is, the owner was told that it must not be.
+        stays_away = one.state == "forgotten" and all(after.state == "forgotten" for after in later[number:])
+        if stays_away or is_away or (one.state not in LIVE and one.state != "forgotten"):
             return one.at_s + PATIENCE_S
     return FOREVER

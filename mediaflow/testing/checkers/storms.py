@@ -12,7 +12,7 @@ Exempt:
 * where data was lost, an instance that ran the session before: the loss lets a former owner put it back first, and
   nothing is left to tell that it is the older one;
 * where a Redis was rolled back within the time in question: it may hold the session as pending, or another's;
-* so many jumps and thaws within a lease that together they outlast it: each costs a lease the cap, and owners have
+* so many jumps, thaws and restarts within a lease that together they outlast it: each costs a lease the cap, and owners have
   between two renewals only what is left of it.
 """
 
@@ -93,7 +93,7 @@ def _robbed(
 
 def _outlasts_leases(history: Sequence[AnyHappening], from_s: float, to_s: float, terms: Terms) -> bool:
     within = [one.kind for one in every(history, Fault) if from_s <= one.at_s <= to_s]
-    cost_s = terms.clock_cap_s * sum(kind in ("clock jumped", "thawed") for kind in within)
+    cost_s = terms.clock_cap_s * sum(kind in ("clock jumped", "thawed", "restarted") for kind in within)
     outlasts = cost_s > terms.clock_cap_s and cost_s >= RENEWAL_LEFT * terms.lease_ttl_s - SWIFT_S
     return outlasts or "rolled back" in within
 

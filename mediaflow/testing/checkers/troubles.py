@@ -18,9 +18,10 @@ class Interval(NamedTuple):
 _ENDS = {
     "paused": ("resumed",),
     "cut": ("mended",),
+    "slowed": ("hastened",),
     "unreachable": ("reachable",),
     "frozen": ("thawed", "emptied", "rolled back"),
-    "stopped": ("thawed", "emptied", "rolled back"),
+    "stopped": ("thawed", "restarted", "emptied", "rolled back"),
     "watchdog paused": ("watchdog resumed",),
     "watchdog killed": ("watchdog resumed",),
     "foul weather": ("fair weather",),
@@ -52,9 +53,9 @@ def intervals(history: Sequence[AnyHappening], kind: str) -> list[tuple[str, Int
 
 
 def troubles(history: Sequence[AnyHappening]) -> dict[str, list[Interval]]:
-    """Return when each instance was paused, cut off, draining or gone: when nothing is asked of its process."""
+    """Return when each instance was paused, cut off, slow, draining or gone: when nothing is asked of its process."""
     found: defaultdict[str, list[Interval]] = defaultdict(list)
-    for kind in ("paused", "cut"):
+    for kind in ("paused", "cut", "slowed"):
         for instance_id, interval in intervals(history, kind):
             found[instance_id].append(interval)
     gone: dict[str, float] = {}
