@@ -12,8 +12,8 @@ Exempt:
 * where data was lost, an instance that ran the session before: the loss lets a former owner put it back first, and
   nothing is left to tell that it is the older one;
 * where a Redis was rolled back within the time in question: it may hold the session as pending, or another's;
-* so many jumps, thaws and restarts within a lease that together they outlast it: each costs a lease the cap, and owners have
-  between two renewals only what is left of it.
+* so many jumps, thaws and restarts within a lease that together they outlast it: each costs a lease the cap, and
+  owners have between two renewals only what is left of it.
 """
 
 from collections.abc import Sequence
