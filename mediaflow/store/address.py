@@ -13,6 +13,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from mediaflow.store.lasting import make_lasting
 from mediaflow.store.link import ClusterLink, Link, Server, SingleLink, link_in_process
 
 MAX_CONNECTIONS = 64
@@ -89,6 +90,7 @@ def _single(url: str, server: Server) -> SingleLink:
         pool: Any = cast("Any", aioredis.BlockingConnectionPool).from_url(
             url, max_connections=MAX_CONNECTIONS, timeout=None, **settings
         )
+        make_lasting(pool)
         pool.make_connection()  # connects nothing; it is here that redis-py looks at the options
     except (ValueError, RedisError) as error:
         raise IllegalRedisUrl(f"Redis URL {hide_password(url)!r}: {error}") from None
@@ -170,13 +172,14 @@ def _sentinel(url: str, server: Server) -> SingleLink:
     except ValueError as error:
         raise IllegalRedisUrl(f"Redis URL {hide_password(url)!r}: {error}") from None
     sentinel: Any = Sentinel(hosts, sentinel_kwargs=sentinel_settings)
-    client = sentinel.master_for(
+    client: Any = sentinel.master_for(
         path[0],
         db=database,
         max_connections=MAX_CONNECTIONS,
         **settings,
         **_connection_settings(server, "primary"),
     )
+    make_lasting(client.connection_pool)
     return SingleLink(client, server)
 
 
