@@ -85,6 +85,7 @@ class Laboratory:
         key: str | None = None,
         body: str = "{}",
         may_queue: bool = True,
+        timeout_s: float = 2.0,
     ) -> Creation:
         number = next(_numbers)
         return await self.store.create(
@@ -96,7 +97,8 @@ class Laboratory:
                 metadata=body.encode(),
                 owner=owner,
                 may_queue=may_queue,
-            )
+            ),
+            timeout_s=timeout_s,
         )
 
     async def hold(self, owner: Owner = SENIOR, call_id: str = "call", **options: Any) -> Claim:
