@@ -101,8 +101,8 @@ MUTANTS = (
         "acceptance-for-a-lease",
         f"{LUA}/assign.lua",
         "integer(lease_ms + accept_ttl_ms)",
-        "integer(lease_ms + 4 * TTL_MS)",
-        "an assignment that is not accepted blocks its session for several leases",
+        "integer(lease_ms + TTL_MS)",
+        "an assignment that is not accepted blocks its session for as long as a lease",
     ),
     Mutant(
         "sweep-unchecked",
