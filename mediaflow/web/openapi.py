@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document of a surface, from its table of routes and the message types."""
 
 from importlib.metadata import PackageNotFoundError, version
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -43,6 +44,9 @@ def document(surface: Surface) -> dict[str, Any]:
     references, components = msgspec.json.schema_components(
         unique, ref_template="#/components/schemas/{name}"
     )
+    for component in components.values():
+        if about := component.get("description"):
+            component["description"] = cleandoc(about)  # Python 3.13 does so by itself
     schemas = dict(zip(unique, references, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in surface.routes:
