@@ -1,7 +1,7 @@
 """Reading requests strictly: what is not understood is refused, with the place where it went wrong."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -13,6 +13,8 @@ from mediaflow.web.problems import Refusal
 
 MAX_BODY_BYTES = 64 * 1024
 READ_TIMEOUT_S = 10.0
+MAX_LEVELS = 500
+"""Below what each Python version's parser, and Lua's, can take in; how much that is differs between them."""
 
 
 async def read_metadata(request: web.Request) -> Metadata:
@@ -41,13 +43,38 @@ def parse_object(body: bytes) -> dict[str, Any]:
         found = msgspec.json.decode(body.decode())
         if not isinstance(found, dict):
             raise Refusal(400, f"the body is a JSON {_kind(found)}: send a JSON object, or no body")
+        if _is_deeper(cast("object", found), MAX_LEVELS):
+            raise _too_deep()
         return cast("dict[str, Any]", found)
     except UnicodeDecodeError as error:
         raise Refusal(400, f"the body is not UTF-8: {error.reason} (byte {error.start})") from None
     except ValueError as error:
         raise Refusal(400, f"the body is not JSON: {error}") from None
     except RecursionError:
-        raise Refusal(400, "the body is nested too deeply: use fewer than 500 levels") from None
+        raise _too_deep() from None
+
+
+def _too_deep() -> Refusal:
+    return Refusal(400, f"the body is nested too deeply: use {MAX_LEVELS} levels at most")
+
+
+def _is_deeper(found: object, levels: int) -> bool:
+    """Tell whether objects and arrays are within each other more than so many times."""
+    level = [found]
+    for _ in range(levels + 1):
+        if not level:
+            return False
+        level = [inner for one in level for inner in _containers_in(one)]
+    return True
+
+
+def _containers_in(found: object) -> list[object]:
+    values: Iterable[object] = ()
+    if isinstance(found, dict):
+        values = cast("dict[str, object]", found).values()
+    elif isinstance(found, list):
+        values = cast("list[object]", found)
+    return [one for one in values if isinstance(one, dict | list)]
 
 
 def idempotency_key(request: web.Request) -> str | None:

@@ -26,6 +26,17 @@ def test_no_body_is_an_empty_object():
     assert bodies.parse_metadata(b" \n").digest == bodies.parse_metadata(b"{}").digest
 
 
+def nested(levels: int) -> bytes:
+    return b'{"x":' * (levels - 1) + b"[]" + b"}" * (levels - 1)
+
+
+def test_what_is_nested_deeper_than_every_python_can_parse_is_refused_by_all_of_them():
+    assert bodies.parse_metadata(nested(bodies.MAX_LEVELS)).encoded == nested(bodies.MAX_LEVELS)
+    for levels in (bodies.MAX_LEVELS + 1, 10_000):
+        with pytest.raises(problems.Refusal, match="at most"):
+            bodies.parse_metadata(nested(levels))
+
+
 def test_the_digest_looks_at_the_meaning_and_not_at_the_spelling():
     one = bodies.parse_metadata(b'{"a": 1, "b": {"d": "\\u00e9", "c": [1, 2]}}')
     same = bodies.parse_metadata('{"b":{"c":[1,2],"d":"é"},"a":1}'.encode())
