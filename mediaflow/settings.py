@@ -78,6 +78,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _about("host:port at which others reach this instance; empty: host and port as listened on."),
     ] = ""
+    processes: Annotated[
+        int,
+        _about(
+            "Processes of a worker, one instance with its own slots each; names get -1, -2, … and ports count up.",
+            ge=1,
+            le=256,
+        ),
+    ] = 1
     slots: Annotated[int, _about("Sessions that one instance runs at most.", ge=1, le=1_000_000)] = 100
     lease_ttl: Annotated[
         float,

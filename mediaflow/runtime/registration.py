@@ -45,7 +45,7 @@ class Registration:
         self, store: Store, settings: Settings, address: str, clock: Clock, randomness: random.Random
     ) -> None:
         """Choose a name and a rank; both are fixed from here on."""
-        self.instance_id = settings.instance_id or _default_id(randomness)
+        self.instance_id = settings.instance_id or default_id(randomness)
         self._started_at_ms = clock.wall_ms()
         self.rank = names.rank(self._started_at_ms, self.instance_id)
         self.incarnation = 0
@@ -145,6 +145,7 @@ class Registration:
         self.problem = f"cannot reach its store: {problem}" if problem else ""
 
 
-def _default_id(randomness: random.Random) -> str:
+def default_id(randomness: random.Random) -> str:
+    """Return a name for an instance that was given none: of host, process and chance."""
     host = "".join(c if c.isalnum() or c in "-." else "-" for c in socket.gethostname() if c.isascii())[:40]
     return f"{host or 'instance'}-{os.getpid()}-{randomness.getrandbits(24):06x}"

@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
-from mediaflow.supervisor.child import Child, End
+from mediaflow.processes.child import Child, End
+from mediaflow.processes.restarts import MOST_FAILURES, describe_end
 from mediaflow.supervisor.chronicle import Chronicle
 from mediaflow.supervisor.plan import BALANCER, CONCURRENCY, WATCHDOG, Plan
-from mediaflow.supervisor.restarts import MOST_FAILURES, describe_end
 from mediaflow.supervisor.screen import Screen
 
 DRAIN_GRACE_S = 15.0

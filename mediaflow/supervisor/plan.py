@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mediaflow.processes.environment import environment
 from mediaflow.settings import WILDCARDS, Settings, env_name
 
 BALANCER = "balancer"
@@ -57,18 +58,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def environment(self, outer: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of the child processes.
-
-        Settings travel in it, not on the command line: a URL may hold a password, and ``ps`` shows commands.
-        """
-        kept = {name: value for name, value in outer.items() if not name.startswith(env_name(""))}
-        for name in Settings.__struct_fields__:
-            value = getattr(self.settings, name)
-            if value is not None and name not in _ON_THE_COMMAND_LINE:
-                # Lists are JSON in a variable; of a plain value the text is the same.
-                kept[env_name(name)] = (
-                    msgspec.json.encode(value).decode() if isinstance(value, tuple) else str(value)
-                )
+        """Return the environment of the child processes."""
+        kept = environment(self.settings, outer, _ON_THE_COMMAND_LINE)
         kept[env_name("log_format")] = "json"
         kept[env_name("log_level")] = "debug" if self.talkative else "warning"
         return kept
@@ -84,7 +75,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         }
         app = ["--app", self.app] if self.app else []
         for name in self.workers:
-            commands[name] = _module("worker", *_LOCAL, "--instance-id", name, *app)
+            commands[name] = _module("worker", *_LOCAL, "--instance-id", name, "--processes", "1", *app)
         return commands
 
 

@@ -17,13 +17,13 @@ import structlog
 from structlog.typing import EventDict
 
 from mediaflow import concurrency, loadbalancer, watchdog, worker
+from mediaflow.processes.child import TOLD_BETTER, in_words
+from mediaflow.processes.restarts import FIRST_PAUSE_S
 from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
-from mediaflow.supervisor.child import TOLD_BETTER, in_words
 from mediaflow.supervisor.chronicle import Chronicle
 from mediaflow.supervisor.fleet import BAD, DRAIN_GRACE_S, GOOD, ODD
 from mediaflow.supervisor.plan import BALANCER, CONCURRENCY, WATCHDOG, Plan
-from mediaflow.supervisor.restarts import FIRST_PAUSE_S
 from mediaflow.supervisor.screen import Screen
 from mediaflow.web.hosting import EXIT_USAGE, Build, Hosted, StartError, hosted
 

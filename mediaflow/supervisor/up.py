@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
+from mediaflow.processes.restarts import Restarts, describe_end
 from mediaflow.settings import Settings
 from mediaflow.store import NamespaceMismatch, Store, StoreError, StoreUnavailable, open_store
 from mediaflow.store.embedded import (
@@ -23,7 +24,6 @@ from mediaflow.supervisor.chronicle import Chronicle
 from mediaflow.supervisor.demo import Demo, DemoOptions
 from mediaflow.supervisor.fleet import BAD, GOOD, ODD, Fleet, ProcessFleet
 from mediaflow.supervisor.plan import Plan, worker_names
-from mediaflow.supervisor.restarts import Restarts, describe_end
 from mediaflow.supervisor.screen import Screen
 from mediaflow.supervisor.together import LocalFleet
 from mediaflow.web.hosting import StartError

@@ -175,7 +175,7 @@ async def serve(name: str, settings: Settings, build: Build) -> None:
     Raises:
         StartError: As :func:`hosted`.
     """
-    stop = _Signals()
+    stop = Signals()
     try:
         async with hosted(name, settings, build) as (bound, program, unreachable):
             await _settled(program, stop)
@@ -192,7 +192,7 @@ async def serve(name: str, settings: Settings, build: Build) -> None:
         stop.restore()
 
 
-async def _until_ended(program: Program, stop: "_Signals") -> str:
+async def _until_ended(program: Program, stop: "Signals") -> str:
     """Wait for the first of a signal and the program's own end, and say which."""
     waits = {asyncio.ensure_future(stop.received()), asyncio.ensure_future(program.ended())}
     try:
@@ -213,7 +213,7 @@ async def _drain(program: Program, settings: Settings, log: Any) -> None:
         log.warning("the drain did not end in time; leases take care of what is left", longest_s=longest_s)
 
 
-async def _settled(program: Program, stop: "_Signals") -> None:
+async def _settled(program: Program, stop: "Signals") -> None:
     """Wait a moment for readiness, so that in good days the ready line means it."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_READY_WAIT_S):
@@ -306,7 +306,7 @@ def advertised(settings: Settings, bound: Bound) -> str:
     return bound.address
 
 
-class _Signals:
+class Signals:
     """SIGTERM and SIGINT: the first is told, the second ends the process."""
 
     def __init__(self) -> None:
@@ -318,13 +318,16 @@ class _Signals:
 
     @property
     def seen(self) -> bool:
+        """Whether the first has come."""
         return self._received.is_set()
 
     async def received(self) -> str:
+        """Return when the first has come, and say which."""
         await self._received.wait()
         return f"{self._name} received"
 
     def restore(self) -> None:
+        """Leave signals to whoever had them before."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.remove_signal_handler(number)
 

@@ -18,9 +18,11 @@ from mediaflow.store import Store
 from mediaflow.web import bodies, calls, docs, events, health, openapi
 from mediaflow.web.problems import Refusal, unavailable
 from mediaflow.web.program import (
+    EXIT_USAGE,
     Bound,
     Build,
     Program,
+    StartError,
     advertised,
     background,
     launch,
@@ -30,7 +32,8 @@ from mediaflow.web.program import (
     command as make_command,
 )
 from mediaflow.web.surface import Parameter, Surface, json_response
-from mediaflow.worker.handlers import AppParameter, LoadedApp, hold
+from mediaflow.worker import several
+from mediaflow.worker.handlers import AppParameter, LoadedApp, hold, importing, reference_of
 
 NAME = "worker"
 _PLACEMENT = Parameter(
@@ -42,6 +45,7 @@ _PLACEMENT = Parameter(
 
 FLAGS = (
     "slots",
+    "processes",
     "instance_id",
     "advertise",
     "on_network_partition",
@@ -114,8 +118,19 @@ def hosting(handler: Handler) -> Build:
 
 
 async def run(settings: Settings, *, app: LoadedApp | None = None) -> None:
-    """Run the worker until it is told to stop, or superseded."""
-    await serve(NAME, settings, hosting(app.handler if app else hold))
+    """Run the worker, on as many processes as the settings say, until it is told to stop, or superseded.
+
+    Raises:
+        StartError: It cannot listen, the namespace has other constants, or other processes cannot import the app.
+    """
+    if settings.processes == 1:
+        await serve(NAME, settings, hosting(app.handler if app else hold))
+        return
+    try:
+        reference = "" if app is None else app.reference or reference_of(app.handler)
+    except ValueError as error:
+        raise StartError(str(error), EXIT_USAGE) from None
+    await several.run(settings, reference)
 
 
 def run_program(handler: Handler, flags: Mapping[str, Any]) -> None:
@@ -125,8 +140,11 @@ def run_program(handler: Handler, flags: Mapping[str, Any]) -> None:
 
     Raises:
         SettingsError: A setting is wrong.
-        StartError: It cannot listen, or the namespace has other constants.
+        StartError: As :func:`run`.
+        RuntimeError: It was called by the import of a module.
     """
+    if importing():
+        raise RuntimeError('app.run() is called by the import: put it under if __name__ == "__main__"')
     launch(lambda settings: run(settings, app=LoadedApp(handler, {})), flags)
 
 
@@ -134,19 +152,14 @@ def _contribute(*, app: LoadedApp | None) -> Mapping[str, Any]:
     return app.settings_flags if app else {}
 
 
+APP_OPTION = click.Option(
+    ["--app"],
+    type=AppParameter(),
+    help="A MediaApp or a coroutine function; without it a session runs until its call ends.",
+)
+
 command = make_command(
-    NAME,
-    run,
-    FLAGS,
-    [
-        click.Option(
-            ["--app"],
-            type=AppParameter(),
-            help="A MediaApp or a coroutine function; without it a session runs until its call ends.",
-        )
-    ],
-    about="Run sessions in N slots.",
-    contribute=_contribute,
+    NAME, run, FLAGS, [APP_OPTION], about="Run sessions in N slots.", contribute=_contribute
 )
 
 

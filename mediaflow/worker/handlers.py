@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -14,10 +15,14 @@ from mediaflow.runtime.session import Handler, Session
 
 
 class LoadedApp(NamedTuple):
-    """What ``--app`` named: the coroutine function, and the settings that its app was made with."""
+    """What ``--app`` named: the coroutine function, and the settings that its app was made with.
+
+    ``reference`` is the name itself; empty if the app was not named, but handed over.
+    """
 
     handler: Handler
     settings_flags: Mapping[str, Any]
+    reference: str = ""
 
 
 async def hold(session: Session) -> None:
@@ -50,7 +55,36 @@ def load_app(reference: str) -> LoadedApp:
         raise ValueError(
             f"app {reference!r} is {type(found).__name__}: give a MediaApp or a coroutine function"
         )
-    return LoadedApp(handler, getattr(found, "settings_flags", {}))
+    return LoadedApp(handler, getattr(found, "settings_flags", {}), reference)
+
+
+def reference_of(handler: Handler) -> str:
+    """Return the ``module:attr`` by which another process finds a coroutine function that this one has.
+
+    Raises:
+        ValueError: There is no such name; the message is one line.
+    """
+    module_name = getattr(handler, "__module__", "")
+    attribute = getattr(handler, "__qualname__", "")
+    module = sys.modules.get(module_name)
+    found: Any = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if module is not None and module_name == "__main__":
+        # ``python -m package.module`` has its name in the spec; a script is found by its file.
+        spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
+        module_name = spec.name if spec else Path(file).stem if file else ""
+    if found is not handler or not module_name:
+        raise ValueError(
+            f"a new process cannot import {attribute or handler!r} of {module_name or 'this program'}: "
+            "define it at the top level of a module, or set processes = 1"
+        )
+    return f"{module_name}:{attribute}"
+
+
+def importing() -> bool:
+    """Tell whether an app's module is being imported just now."""
+    return bool(_importing)
 
 
 class AppParameter(click.ParamType[LoadedApp]):
@@ -72,12 +106,18 @@ def _import(reference: str, module_name: str) -> Any:
     # A console script, unlike ``python -m``, does not look into the current directory.
     if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - compared as the text it is
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    _importing.append(module_name)
     try:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a module may raise anything while it is imported
         raise ValueError(
             f"app {reference!r}: importing {module_name!r} failed: {type(error).__name__}: {error}"
         ) from None
+    finally:
+        _importing.remove(module_name)
+
+
+_importing: list[str] = []
 
 
 def _is_coroutine_function(handler: Any) -> bool:

@@ -9,10 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from harness.waiting import eventually
 
+from mediaflow.processes import child as supervised
+from mediaflow.processes import restarts
+from mediaflow.processes.child import Child
 from mediaflow.settings import Settings
-from mediaflow.supervisor import child as supervised
-from mediaflow.supervisor import restarts, up
-from mediaflow.supervisor.child import Child
+from mediaflow.supervisor import up
 from mediaflow.supervisor.screen import Screen
 
 READY = "print('ready worker http://127.0.0.1:1', flush=True); "
@@ -38,8 +39,9 @@ class Witness:
 
 
 @asynccontextmanager
-async def kept(code: str, witness: Witness):
-    child = Child("worker-1", [sys.executable, "-c", code], witness, environment=dict(os.environ))
+async def kept(code: str, witness: Witness, *, steadfast: bool = False):
+    command = [sys.executable, "-c", code]
+    child = Child("worker-1", command, witness, environment=dict(os.environ), steadfast=steadfast)
     async with asyncio.TaskGroup() as tasks:
         keeping = tasks.create_task(child.keep())
         yield child
@@ -124,3 +126,39 @@ async def test_without_any_server_everything_runs_in_one_process(monkeypatch, ca
     async with AsyncExitStack() as stack:
         assert await up._choose_store(options, Screen(), stack) == (None, "memory://")
     assert "inside this process" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_steadfast_child_that_has_served_is_never_given_up():
+    witness = Witness()
+    async with kept(READY + "raise SystemExit(7)", witness, steadfast=True):
+        await eventually(lambda: len(witness.urls) > restarts.MOST_FAILURES, 30)
+    assert {end.status for end in witness.ends} == {7}
+
+
+async def test_a_steadfast_child_that_ends_before_it_serves_is_given_up_at_once():
+    witness = Witness()
+    async with kept("raise SystemExit(1)", witness, steadfast=True) as child:
+        assert not await child.settled()
+    assert [end.pause_s for end in witness.ends] == [None]
+
+
+async def test_a_steadfast_child_that_ends_well_is_not_started_again():
+    witness = Witness()
+    async with kept(READY, witness, steadfast=True) as child:
+        await eventually(lambda: witness.ends, 10)
+        assert not child.hopeless
+    assert [(end.status, end.pause_s) for end in witness.ends] == [(0, None)]
+
+
+async def test_what_a_dead_program_started_does_not_keep_it_from_being_started_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(supervised, "_LAST_WORDS_S", 0.05)
+    note = tmp_path / "orphan"
+    orphan = (
+        f"import os, subprocess; open({str(note)!r}, 'w').write(str(subprocess.Popen(['sleep', '60']).pid)); "
+        f"{READY}os._exit(1)"
+    )
+    witness = Witness()
+    async with kept(orphan, witness, steadfast=True):
+        await eventually(lambda: witness.ends, 10)
+        os.kill(int(note.read_text()), signal.SIGKILL)

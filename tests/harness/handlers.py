@@ -114,3 +114,11 @@ async def broken(session: Any) -> None:
     """Raise at once."""
     note("start", session, 0, time.monotonic())
     raise RuntimeError("this handler always fails")
+
+
+async def stubborn(session: Any) -> None:
+    """Keep the event loop of the instance ``metadata["of"]`` busy for ``metadata["blocks_s"]`` seconds; then idle."""
+    note("start", session, 0, time.monotonic())
+    if session.instance_id == session.metadata.get("of"):
+        time.sleep(float(session.metadata["blocks_s"]))
+    await asyncio.Event().wait()

@@ -2,11 +2,11 @@
 
 import pytest
 
+from mediaflow.processes.child import readable
+from mediaflow.processes.restarts import LONGEST_PAUSE_S, MOST_FAILURES, Restarts, describe_end
 from mediaflow.settings import Settings
-from mediaflow.supervisor.child import readable
 from mediaflow.supervisor.figures import count, listed, percentile
 from mediaflow.supervisor.plan import Plan, worker_names
-from mediaflow.supervisor.restarts import LONGEST_PAUSE_S, MOST_FAILURES, Restarts, describe_end
 
 
 def test_a_program_that_keeps_failing_is_started_ever_later_and_then_no_more():

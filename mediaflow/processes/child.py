@@ -16,14 +16,16 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from mediaflow.processes.restarts import LONGEST_PAUSE_S, Restarts
 from mediaflow.store.embedded import die_with_parent
-from mediaflow.supervisor.restarts import Restarts
 
 READY_DEADLINE_S = 30.0
 _READY = re.compile(r"ready \S+ (http://\S+)")
 _LOUD = frozenset({"warning", "error", "critical"})
 _REPEATED_AFTER_S = 30.0
 _LINE_LIMIT = 1 << 20
+_LAST_WORDS_S = 1.0
+_LOOK_INTERVAL_S = 0.25
 TOLD_BETTER = frozenset({"swept", "struck off", "leases expired"})
 """What the watchdog says of a death, and the supervisor too, with what became of the calls."""
 _DULL = frozenset({"event", "level", "timestamp", "logger", "exception", "instance_id"})
@@ -72,7 +74,21 @@ class Child:
         *,
         environment: Mapping[str, str],
         talkative: bool = False,
+        steadfast: bool = False,
+        ready_within_s: float | None = None,
     ) -> None:
+        """Prepare a child; nothing runs yet.
+
+        Args:
+            name: For people and, of workers, the instance id.
+            command: What is run.
+            watcher: Is told what happens.
+            environment: All of the process's environment.
+            talkative: Everything that it says is for people.
+            steadfast: One that has served is started again however often it dies, but not when it ended well
+                by itself, and one that ends before it ever served is given up. Its stderr is ours.
+            ready_within_s: It is killed when it does not serve by then; None for :data:`READY_DEADLINE_S`.
+        """
         self.name = name
         self.url = ""
         self.hopeless = False
@@ -80,6 +96,8 @@ class Child:
         self._watcher = watcher
         self._environment = dict(environment)
         self._talkative = talkative
+        self._steadfast = steadfast
+        self._ready_within_s = ready_within_s
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
         self._settled = asyncio.Event()
@@ -114,9 +132,8 @@ class Child:
             restarts = restarts.ended(time.monotonic() - began)
             at_ms = self._killed_at_ms or time.time_ns() // 1_000_000
             self._killed_at_ms = 0
-            # Status 2 before it served: it was called wrongly, which another start does not change.
-            pause_s = None if status == 2 and not was_ready else restarts.pause_s
-            self.hopeless = pause_s is None
+            pause_s = self._pause_s(status, restarts, was_ready=was_ready)
+            self.hopeless = pause_s is None and not (status == 0 and was_ready)
             self._watcher.on_end(self, End(status, at_ms, was_ready, pause_s, self._last_words))
             if pause_s is None:
                 self._settled.set()
@@ -137,10 +154,10 @@ class Child:
             process.terminate()
         try:
             async with asyncio.timeout(deadline_s):
-                return await process.wait() in fine
+                return await _ended(process) in fine
         except TimeoutError:
             self.kill()
-            await process.wait()
+            await _ended(process)
             return False
 
     def kill(self) -> bool:
@@ -152,43 +169,59 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
         return True
 
+    def _pause_s(self, status: int, restarts: Restarts, *, was_ready: bool) -> float | None:
+        """Return how long to wait before the next start, None if there is none."""
+        if self._steadfast:
+            given_up = not self._settled.is_set() or (status == 0 and was_ready)
+            return None if given_up else restarts.pause_s or LONGEST_PAUSE_S
+        # Status 2 before it served: it was called wrongly, which another start does not change.
+        return None if status == 2 and not was_ready else restarts.pause_s
+
     async def _run_once(self) -> tuple[int, bool]:
         """Return the exit status (negative: a signal), and whether it ever served."""
         process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=None if self._steadfast else subprocess.PIPE,
             env=self._environment,
             limit=_LINE_LIMIT,
             start_new_session=True,
             preexec_fn=die_with_parent(),
         )
         self._process = process
-        if process.stdout is None or process.stderr is None:
-            raise RuntimeError("asked for pipes, got none")
+        if self._stopping.is_set():  # while it was being started
+            process.kill()
+        if process.stdout is None:
+            raise RuntimeError("asked for a pipe, got none")
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._hear_stdout(process.stdout))
-                tasks.create_task(self._hear_stderr(process.stderr))
+                hearing = [tasks.create_task(self._hear_stdout(process.stdout))]
+                if process.stderr is not None:
+                    hearing.append(tasks.create_task(self._hear_stderr(process.stderr)))
                 impatient = tasks.create_task(self._kill_unless_ready())
-                await process.wait()
+                await _ended(process)
                 impatient.cancel()
+                # What it started itself may live on, and hold the pipes open.
+                await asyncio.wait(hearing, timeout=_LAST_WORDS_S)
+                for task in hearing:
+                    task.cancel()
         finally:
             was_ready = self.ready
             self.url = ""
             self._ready.clear()
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+                await _ended(process)
         return process.returncode or 0, was_ready
 
     async def _kill_unless_ready(self) -> None:
+        within_s = READY_DEADLINE_S if self._ready_within_s is None else self._ready_within_s
         try:
-            async with asyncio.timeout(READY_DEADLINE_S):
+            async with asyncio.timeout(within_s):
                 await self._ready.wait()
         except TimeoutError:
-            self._watcher.on_line(self, f"not ready within {READY_DEADLINE_S:g} s: its process is killed")
+            self._watcher.on_line(self, f"not ready within {within_s:g} s: its process is killed")
             self.kill()
 
     async def _hear_stdout(self, stream: asyncio.StreamReader) -> None:
@@ -213,6 +246,15 @@ class Child:
                     self._heard.clear()
                 self._heard[text] = now
                 self._watcher.on_line(self, f"{level}: {text}")
+
+
+async def _ended(process: asyncio.subprocess.Process) -> int:
+    """Wait for the end of a process; ``wait`` also waits for its pipes, which what it started may hold open."""
+    while process.returncode is None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_INTERVAL_S):
+                await process.wait()
+    return process.returncode
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
