@@ -15,6 +15,7 @@ from mediaflow.core import tenure as core
 from mediaflow.runtime.clock import Clock
 from mediaflow.runtime.session import Handler, LeaseLost, Session
 from mediaflow.store import Acceptance, Claim, Held, Owner, Store, StoreError, StoreUnavailable, Written
+from mediaflow.telemetry import lag
 
 log: Any = structlog.get_logger("mediaflow.actor")
 
@@ -436,7 +437,14 @@ def _in_words(error: BaseException) -> str:
     return words.encode(errors="backslashreplace").decode().removesuffix(": ")[:200]
 
 
+def _name_of(handler: Handler) -> str:
+    named = handler if hasattr(handler, "__qualname__") else type(handler)
+    return f"{named.__module__}.{getattr(named, '__qualname__', '')}"
+
+
 async def _invoke(handler: Handler, session: Session) -> None:
+    facts = {"call": session.call_id, "session": session.id, "instance": session.instance_id}
+    lag.doing(lag.Work(_name_of(handler), facts))
     try:
         await handler(session)
     except SystemExit as error:

@@ -13,6 +13,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    Summary,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily
@@ -51,6 +52,14 @@ class Metrics:
     def histogram(self, name: str, about: str, buckets: Sequence[float]) -> Callable[[float], None]:
         """Add a histogram ``mediaflow_<name>`` and return what is to be told each value."""
         return Histogram(f"mediaflow_{name}", about, buckets=buckets, registry=self._registry).observe
+
+    def summary(self, name: str, about: str, label: str) -> Callable[[str, float], None]:
+        """Add count and sum ``mediaflow_<name>`` by ``label``; return what is told a label's value and a number.
+
+        Values of labels stay for ever: they must be few.
+        """
+        summary = Summary(f"mediaflow_{name}", about, (label,), registry=self._registry)
+        return lambda value, amount: summary.labels(value).observe(amount)
 
     def observe_request(self, method: str, route: str, status: int, took_s: float) -> None:
         """Count one answered HTTP request; ``route`` is its pattern, never the path itself."""

@@ -21,7 +21,9 @@ from aiohttp import web
 
 from mediaflow.settings import WILDCARDS, Settings
 from mediaflow.store import NamespaceMismatch, RedisStore, Store, StoreError, StoreUnavailable, open_store
+from mediaflow.telemetry import lag
 from mediaflow.web import connections
+from mediaflow.web.surface import METRICS
 
 DEFAULT_PORTS: Mapping[str, int] = {
     "loadbalancer": 8080,
@@ -182,11 +184,11 @@ async def serve(name: str, settings: Settings, build: Build) -> None:
             _tune_gc()
             print(f"ready {name} {bound.url}", flush=True)  # noqa: T201 - the ready line of the contract
             log = _log.bind(program=name)
-            async with background(
-                *(() if program.announces else (_tell(program.problem, log, unreachable),))
-            ):
-                log.info(await _until_ended(program, stop), step="draining")
-                await _drain(program, settings, log)
+            telling = () if program.announces else (_tell(program.problem, log, unreachable),)
+            with lag.watching(program.app[METRICS]):
+                async with background(*telling):
+                    log.info(await _until_ended(program, stop), step="draining")
+                    await _drain(program, settings, log)
             log.info("stopped")
     finally:
         stop.restore()

@@ -21,6 +21,8 @@ from mediaflow.web import auth, problems
 from mediaflow.web.problems import Handler, Refusal
 
 EVENT_STREAM = "text/event-stream"
+METRICS = web.AppKey("metrics", Metrics)
+"""Of an application: what its program counts."""
 
 
 class Parameter(NamedTuple):
@@ -125,6 +127,7 @@ class Surface:
                 *([_falling_back(self.unmatched, self.own_prefixes)] if self.unmatched else []),
             ]
         )
+        app[METRICS] = self.metrics
         for route in self.routes:
             pattern = _pattern(route.path)
             if route.method == "GET" and EVENT_STREAM not in route.answers.values():

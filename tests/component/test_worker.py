@@ -142,8 +142,8 @@ def module(monkeypatch):
 
 
 def test_an_app_is_a_coroutine_function_or_a_media_app(module):
-    assert load_app("app_under_test:record") == (_coroutine, {})
-    assert load_app("app_under_test:app") == (_coroutine, {"slots": 7})
+    assert load_app("app_under_test:record") == (_coroutine, {}, "app_under_test:record")
+    assert load_app("app_under_test:app") == (_coroutine, {"slots": 7}, "app_under_test:app")
 
 
 @pytest.mark.parametrize(

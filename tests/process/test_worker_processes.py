@@ -1,5 +1,6 @@
 """A worker on several cores: `--processes K`, as the one who runs it sees it."""
 
+import json
 import os
 import re
 import signal
@@ -148,6 +149,23 @@ async def test_a_handler_that_keeps_its_loop_busy_costs_the_other_process_no_lea
         "session.created",
         "session.activated",
     ]
+
+
+async def test_the_handler_that_kept_the_loop_busy_is_named_in_a_line_and_a_metric(fleet, http):
+    worker = await fleet.worker("alpha", 3, "--app", "harness.handlers:stubborn")
+    await Api(http, worker.url).submit("busy", {"of": "alpha", "blocks_s": 0.6})
+    told = await eventually(lambda: [line for line in worker.stderr if "loop.blocked" in line], 10)
+    line = json.loads(told[0])
+    assert (line["handler"], line["call"]) == ("harness.handlers.stubborn", "busy")
+    assert re.search(r"tests/harness/handlers\.py:\d+ in stubborn$", line["at"])
+
+    async def metrics():
+        async with http.get(f"{worker.url}/metrics") as answer:
+            return await answer.text()
+
+    named = 'mediaflow_loop_blocked_seconds_count{handler="harness.handlers.stubborn"} 1.0'
+    found = await eventually(metrics, 10, until=lambda text: named in text)
+    assert float(re.search(r"^mediaflow_loop_lag_max_seconds (\S+)$", found, re.MULTILINE)[1]) > 0.3
 
 
 async def test_a_process_that_cannot_listen_ends_the_worker_with_the_reason(fleet, redis_server):
