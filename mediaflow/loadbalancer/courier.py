@@ -6,6 +6,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from mediaflow.telemetry import tracing
 from mediaflow.web.calls import PLACEMENT_HEADER, SLOT_ONLY
 
 TRY_TIMEOUT_S = 5.0
@@ -63,7 +64,15 @@ class HttpCourier:
 
     async def deliver(self, address: str, request: Request, *, slot_only: bool) -> Answer:
         """Ask one instance; see :class:`Courier`."""
-        headers = {**self._headers, "Idempotency-Key": request.idempotency_key or ""}
+        attributes = {"call.id": request.call_id, "server.address": address, "http.request.method": "POST"}
+        with tracing.span("place", "client", attributes) as span:
+            answer = await self._post(address, request, slot_only=slot_only)
+            span.status(answer.status)
+            return answer
+
+    async def _post(self, address: str, request: Request, *, slot_only: bool) -> Answer:
+        key = {"Idempotency-Key": request.idempotency_key or ""}
+        headers = {**self._headers, **key, **tracing.headers()}
         if slot_only:
             headers[PLACEMENT_HEADER] = SLOT_ONLY
         url = URL(f"http://{address}/calls/{quote(request.call_id, safe='')}", encoded=True)

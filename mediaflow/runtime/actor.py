@@ -15,7 +15,7 @@ from mediaflow.core import tenure as core
 from mediaflow.runtime.clock import Clock
 from mediaflow.runtime.session import Handler, LeaseLost, Session
 from mediaflow.store import Acceptance, Claim, Held, Owner, Store, StoreError, StoreUnavailable, Written
-from mediaflow.telemetry import lag
+from mediaflow.telemetry import lag, tracing
 
 log: Any = structlog.get_logger("mediaflow.actor")
 
@@ -360,6 +360,7 @@ class Actor:
             created_at_ms=kept.created_at_ms,
             idempotency_key=kept.idempotency_key,
             body_digest=kept.body_digest,
+            trace=kept.trace,
         )
 
     # -- the coroutine ------------------------------------------------------------------------
@@ -377,8 +378,19 @@ class Actor:
         )
         if self._draining:
             self._session.draining.set()
-        self._coroutine = asyncio.ensure_future(_invoke(self._around.handler, self._session))
+        started = tracing.begin("session start", "consumer", self._attributes(), kept.trace)
+        self._coroutine = asyncio.ensure_future(_invoke(self._around.handler, self._session, started))
         self._coroutine.add_done_callback(lambda _: self._wake.set())
+
+    def _attributes(self) -> dict[str, str | int]:
+        return {
+            "call.id": self.call_id,
+            "session.id": self.session_id,
+            "instance.id": self._around.owner.instance_id,
+            "mediaflow.fence": self._tenure.fence,
+            "mediaflow.attempt": self._kept.attempt,
+            "mediaflow.cause": self._kept.cause,
+        }
 
     async def _restart(self) -> None:
         """Start the coroutine again here, from what Redis holds as its last checkpoint."""
@@ -442,9 +454,10 @@ def _name_of(handler: Handler) -> str:
     return f"{named.__module__}.{getattr(named, '__qualname__', '')}"
 
 
-async def _invoke(handler: Handler, session: Session) -> None:
+async def _invoke(handler: Handler, session: Session, started: tracing.Spanned) -> None:
     facts = {"call": session.call_id, "session": session.id, "instance": session.instance_id}
     lag.doing(lag.Work(_name_of(handler), facts))
+    started.handled()
     try:
         await handler(session)
     except SystemExit as error:

@@ -38,6 +38,7 @@ from mediaflow.store import (
     StoreUnavailable,
     idempotency_field,
 )
+from mediaflow.telemetry import tracing
 
 log: Any = structlog.get_logger("mediaflow.instance")
 
@@ -299,6 +300,7 @@ class Instance:
             metadata=request.metadata,
             owner=owner,
             may_queue=may_queue,
+            trace=tracing.carried(),
         )
 
     def _is_given_to_me(self, created: Creation) -> bool:
@@ -419,6 +421,7 @@ def _fresh(new: NewSession, created: Creation, now_ms: int) -> Acceptance:
         created_at_ms=now_ms,
         idempotency_key=idempotency_field(new.idempotency_key),
         body_digest=new.body_digest,
+        trace=new.trace,
     )
 
 

@@ -55,6 +55,7 @@ class Ownership(Batches):
                 owner.incarnation,
                 owner.rank,
                 int(new.may_queue),
+                new.trace,
             ],
             timeout_s=timeout_s,
             replicas=self._settings.durability_replicas,
@@ -114,6 +115,7 @@ class Ownership(Batches):
                 held.created_at_ms,
                 held.idempotency_key,
                 held.body_digest,
+                held.trace,
             ],
             timeout_s=timeout_s,
         )
@@ -235,7 +237,9 @@ def _acceptance(reply: Any) -> Acceptance:
     status: Any = text(reply[0])
     if status != "accepted":
         return Acceptance(status=status)
-    fence, metadata, checkpoint, number, details, failures, cause, created_at, field, digest = reply[1:]
+    fence, metadata, checkpoint, number, details, failures, cause, created_at, field, digest, trace = reply[
+        1:
+    ]
     return Acceptance(
         status="accepted",
         fence=int(fence),
@@ -248,4 +252,5 @@ def _acceptance(reply: Any) -> Acceptance:
         created_at_ms=int(created_at or 0),
         idempotency_key=text(field),
         body_digest=text(digest),
+        trace=text(trace),
     )

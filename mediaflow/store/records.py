@@ -54,6 +54,7 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
         metadata: A JSON object, encoded.
         owner: The caller, if it has reserved a slot.
         may_queue: Without an owner: make the session all the same, pending; else only look for one.
+        trace: The trace context of the request, see :mod:`mediaflow.core.traces`; empty without one.
     """
 
     call_id: str
@@ -63,6 +64,7 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes
     owner: Owner | None
     may_queue: bool = True
+    trace: str = ""
 
 
 class Creation(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         attempt: 1 for the first; counts failed attempts, not takeovers.
         cause: Why the session starts here: ``created``, ``takeover``, ``handoff`` or ``retry``.
         idempotency_key, body_digest: What made the session, to be put back by ``readopt``.
+        trace: The trace context of the request that made it; empty without one.
     """
 
     status: Literal["accepted", "lost", "unknown"]
@@ -111,6 +114,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int = 0
     idempotency_key: str = ""
     body_digest: str = ""
+    trace: str = ""
 
 
 class Renewal(NamedTuple):
@@ -138,6 +142,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     idempotency_key: str
     body_digest: str
+    trace: str = ""
 
 
 class Readoption(NamedTuple):

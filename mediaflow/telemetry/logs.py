@@ -11,12 +11,23 @@ from typing import Any
 
 import msgspec
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from mediaflow.settings import LogFormat, LogLevel
 
+
+def _with_trace_id(_: Any, __: str, event: EventDict) -> EventDict:
+    """Add the trace that the line belongs to, if something has loaded OpenTelemetry and there is one."""
+    if (trace := sys.modules.get("opentelemetry.trace")) is not None:
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            event.setdefault("trace_id", f"{context.trace_id:032x}")
+    return event
+
+
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
+    _with_trace_id,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]

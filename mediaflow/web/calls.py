@@ -162,6 +162,7 @@ def placing_route(handler: Handler, *further: Parameter) -> Route:
         refusals=(*_ANY, 413, 422),
         parameters=(CALL_ID, key, *further),
         takes_object=True,
+        traced=True,
     )
 
 

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from mediaflow.settings import WILDCARDS, Settings
 from mediaflow.store import NamespaceMismatch, RedisStore, Store, StoreError, StoreUnavailable, open_store
-from mediaflow.telemetry import lag
+from mediaflow.telemetry import lag, tracing
 from mediaflow.web import connections
 from mediaflow.web.surface import METRICS
 
@@ -177,6 +177,7 @@ async def serve(name: str, settings: Settings, build: Build) -> None:
     Raises:
         StartError: As :func:`hosted`.
     """
+    tracing.configure(f"mediaflow-{name}")
     stop = Signals()
     try:
         async with hosted(name, settings, build) as (bound, program, unreachable):

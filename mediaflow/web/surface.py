@@ -6,7 +6,7 @@ authorization refuses before anything is looked at.
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Self
 
@@ -16,6 +16,7 @@ from aiohttp.hdrs import METH_ALL
 from aiohttp.typedefs import Middleware
 
 from mediaflow.settings import Settings
+from mediaflow.telemetry import tracing
 from mediaflow.telemetry.metrics import Metrics
 from mediaflow.web import auth, problems
 from mediaflow.web.problems import Handler, Refusal
@@ -54,6 +55,7 @@ class Operation:
         body: The message type of the body that the request must have.
         example: Such a body.
         open: It needs no token whatever is set.
+        traced: A span tells of it, in the trace that the request came with.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -69,6 +71,7 @@ class Operation:
     body: type[msgspec.Struct] | None = None
     example: Mapping[str, Any] | None = None
     open: bool = False
+    traced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +125,7 @@ class Surface:
         app = web.Application(
             middlewares=[
                 _measuring(self.metrics),
+                *([_tracing(self.routes)] if tracing.available() else []),
                 problems.middleware(self.translate),
                 auth.middleware(self.settings.api_token, self.own_prefixes),
                 *([_falling_back(self.unmatched, self.own_prefixes)] if self.unmatched else []),
@@ -171,6 +175,27 @@ def _measuring(metrics: Metrics) -> Middleware:
             metrics.observe_request(method, route, status, time.perf_counter() - began_s)
 
     return measured
+
+
+def _tracing(routes: Sequence[Route]) -> Middleware:
+    names = {route.handler: f"{route.method} {route.path}" for route in routes if route.traced}
+
+    @web.middleware
+    async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if (name := names.get(request.match_info.handler)) is None:
+            return await handler(request)
+        came_with = tracing.received(
+            request.headers.getall("traceparent", []), request.headers.getall("tracestate", [])
+        )
+        attributes = {"http.request.method": request.method, "http.route": name.partition(" ")[2]}
+        if call_id := request.match_info.get("call_id"):
+            attributes["call.id"] = call_id[:128]
+        with tracing.span(name, "server", attributes, came_with) as span:
+            response = await handler(request)
+            span.status(response.status)
+            return response
+
+    return traced
 
 
 def _falling_back(answer: Handler, prefixes: tuple[str, ...]) -> Middleware:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 
 import pytest
-from harness.laboratory import JUNIOR, SENIOR, THIRD
+from harness.laboratory import JUNIOR, SENIOR, THIRD, TRACE
 
 from mediaflow.core import names
 from mediaflow.store import Claim, Grant, SessionRef
@@ -218,8 +218,17 @@ async def test_who_accepts_gets_all_that_a_handler_needs(lab):
     assert taken.created_at_ms > 1_600_000_000_000
     assert len(taken.idempotency_key) == 32
     assert len(taken.body_digest) == 64
+    assert taken.trace == TRACE
     described = await lab.store.describe("call")
     assert described.sessions[0].lease_remaining_ms > 2_000
+
+
+async def test_a_record_from_before_there_were_traces_is_taken_up_without_one(lab):
+    claim = await lab.queue()
+    key = lab.keys.session(lab.keys.partition_of(claim.call_id), claim.session_id)
+    assert lab.raw.hdel(key, "trace") == 1
+    taken = await lab.store.accept(SENIOR, await lab.offer(claim, SENIOR))
+    assert (taken.status, taken.trace) == ("accepted", "")
 
 
 async def test_a_successor_gets_the_last_checkpoint(lab):

@@ -1,6 +1,6 @@
 """Putting back what Redis forgot (G7), and when that is refused."""
 
-from harness.laboratory import JUNIOR, SENIOR, digest
+from harness.laboratory import JUNIOR, SENIOR, TRACE, digest
 
 from mediaflow.store import idempotency_field
 
@@ -28,6 +28,7 @@ async def test_the_next_owner_gets_all_that_was_put_back(lab):
     taken = await lab.store.accept(JUNIOR, offered)
     assert (taken.metadata, taken.checkpoint, taken.checkpoint_number) == (b'{"room":7}', b'{"frame":9}', 4)
     assert (taken.attempt, taken.cause, taken.created_at_ms) == (2, "handoff", 1_700_000_000_000)
+    assert taken.trace == TRACE
 
 
 async def test_the_idempotency_key_is_put_back(lab):

@@ -24,6 +24,8 @@ from mediaflow.store.keys import Keyspace
 SENIOR = Owner("senior", 1, names.rank(1_000, "senior"))
 JUNIOR = Owner("junior", 1, names.rank(2_000, "junior"))
 THIRD = Owner("third", 1, names.rank(3_000, "third"))
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+"""Not longer than Redis keeps in a small hash: only of those is the dump the same for the same content."""
 
 _numbers = itertools.count(1)
 
@@ -97,6 +99,7 @@ class Laboratory:
                 metadata=body.encode(),
                 owner=owner,
                 may_queue=may_queue,
+                trace=TRACE,
             ),
             timeout_s=timeout_s,
         )
@@ -172,6 +175,7 @@ class Laboratory:
             "created_at_ms": 1_700_000_000_000,
             "idempotency_key": "",
             "body_digest": digest("{}"),
+            "trace": TRACE,
         }
         return Held(**{**known, **changes})
 

@@ -207,6 +207,7 @@ def outcome(lab: Laboratory, *, settled: bool = False) -> dict[str, Any]:
                 b"short_runs",
                 b"winner",
                 b"end_reason",
+                b"trace",
             )
             shown[f"{call.call_id}/{session_id}"] = (
                 record.state,

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from harness.laboratory import JUNIOR, SENIOR, THIRD, Laboratory, digest, report
+from harness.laboratory import JUNIOR, SENIOR, THIRD, TRACE, Laboratory, digest, report
 from mediaflow.core import names
 from mediaflow.store import Claim, Grant, NewSession, Owner, SessionRef
 
@@ -32,6 +32,7 @@ def new_session(owner: Owner | None, *, key: str = "mine", may_queue: bool = Tru
         metadata=b'{"room":7}',
         owner=owner,
         may_queue=may_queue,
+        trace=TRACE,
     )
 
 

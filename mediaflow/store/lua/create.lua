@@ -1,13 +1,13 @@
 -- Make a session for a call, or find the one it has; the same idempotency key never makes a second one.
 -- KEYS: partition call session idempotency owned
--- ARGV: partition call_id session_id idempotency_field body_digest metadata instance incarnation rank may_queue
+-- ARGV: partition call_id session_id idempotency_field body_digest metadata instance incarnation rank may_queue trace
 -- RETURNS: created|existing|repeated session_id first_created state owner incarnation fence accepted, or: conflict, or: absent
 -- USES: partition time plan log seniority records
 
 local call_key, session_key, idempotency_key, owned = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local call_id, session_id, field, digest, metadata = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local instance, incarnation, rank = ARGV[11], ARGV[12], ARGV[13]
-local may_queue = ARGV[14] == '1'
+local may_queue, trace = ARGV[14] == '1', ARGV[15]
 local KEPT_ANSWERS = 1000
 
 local call = read_call(call_key, call_id)
@@ -90,8 +90,10 @@ add('ZREM', ENDED, call_id)
 add('ZADD', CALLS, 0, call_id)
 add('PERSIST', call_key)
 add('PERSIST', idempotency_key)
-add('HSET', session_key, 'metadata', metadata, 'created_at', integer(wall_ms), 'accepted_at', integer(lease_ms),
-  'cause', 'created', 'failures', 0, 'short_runs', 0, 'idempotency_field', field, 'body_digest', digest)
+local fields = {'metadata', metadata, 'created_at', integer(wall_ms), 'accepted_at', integer(lease_ms),
+  'cause', 'created', 'failures', 0, 'short_runs', 0, 'idempotency_field', field, 'body_digest', digest}
+if trace ~= '' then fields[#fields + 1], fields[#fields + 2] = 'trace', trace end
+add('HSET', session_key, unpack(fields))
 put(call, session_id, entry)
 remember(session_id, '1')
 log('session.created', call_id, session_id, instance, entry.fence, '')
