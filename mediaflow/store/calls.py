@@ -53,21 +53,7 @@ class Calls(Part):
         scanned = 0
         while partition < self.partitions and scanned < SCANNED_CALLS:
             wanted = limit - len(page)
-            names = await self._asker.commands(
-                [
-                    (
-                        "ZRANGEBYLEX",
-                        self._keys.calls(partition),
-                        f"({after}" if after else "-",
-                        "+",
-                        "LIMIT",
-                        0,
-                        wanted,
-                    )
-                ],
-                timeout_s=timeout_s,
-            )
-            call_ids = [text(name) for name in names[0]]
+            call_ids = await self._names(partition, state, after, wanted, timeout_s)
             scanned += max(1, len(call_ids))
             described = await self._describe_all(call_ids, timeout_s)
             page.extend(call for call in described if state is None or call.state == state)
@@ -86,6 +72,21 @@ class Calls(Part):
             [("ZCARD", self._keys.pending(number)) for number in range(self.partitions)], timeout_s=timeout_s
         )
         return sum(int(count) for count in counts)
+
+    async def _names(
+        self, partition: int, state: SessionState | None, after: str, limit: int, timeout_s: float
+    ) -> list[str]:
+        """Return the ids that follow ``after`` in a partition, among them those of all calls in the state."""
+        if state not in LIVE_STATES:
+            command = ("ZRANGEBYLEX", self._keys.calls(partition), f"({after}" if after else "-", "+")
+            (names,) = await self._asker.commands([(*command, "LIMIT", 0, limit)], timeout_s=timeout_s)
+            return [text(name) for name in names]
+        # Who asks for the live ones shall not have to read all that ended within the retention.
+        index = self._keys.leases(partition) if state == "active" else self._keys.pending(partition)
+        (members,) = await self._asker.commands([("ZRANGE", index, 0, -1)], timeout_s=timeout_s)
+        return sorted({name for member in members if (name := text(member).partition("/")[0]) > after})[
+            :limit
+        ]
 
     async def _describe_all(self, call_ids: Sequence[str], timeout_s: float) -> list[CallRecord]:
         """Describe calls in two steps: ownership, then what the session keys hold. Unknown ones are left out."""

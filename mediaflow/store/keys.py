@@ -38,6 +38,10 @@ class Keyspace:
         """Return the key of a partition's lease clock."""
         return self._partition_keys[number][0]
 
+    def leases(self, number: int) -> str:
+        """Return the key of a partition's index of active sessions."""
+        return self._partition_keys[number][1]
+
     def pending(self, number: int) -> str:
         """Return the key of a partition's index of pending sessions."""
         return self._partition_keys[number][2]

@@ -81,6 +81,19 @@ async def test_a_list_of_calls_is_filtered_by_state(lab):
     }
 
 
+@pytest.mark.parametrize(("state", "kept"), [("active", 3), ("pending", 2)])
+async def test_who_lists_live_calls_does_not_read_all_that_ended_before(lab, monkeypatch, state, kept):
+    monkeypatch.setattr("mediaflow.store.calls.SCANNED_CALLS", 8)
+    for number in range(12):
+        await lab.store.complete(SENIOR, await lab.hold(SENIOR, f"ended-{number}"))
+    for number in range(3):
+        await lab.hold(SENIOR, f"active-{number}")
+    for number in range(2):
+        await lab.queue(f"pending-{number}")
+    (page,) = await walk(lab, state=state, limit=10)
+    assert sorted(page) == [f"{state}-{number}" for number in range(kept)]
+
+
 async def test_calls_made_meanwhile_do_not_disturb_a_walk_through_a_list(lab):
     for number in range(10):
         await lab.queue(f"m-{number}")
