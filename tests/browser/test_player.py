@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import sys
 import uuid
 from collections.abc import AsyncIterator
@@ -15,10 +14,8 @@ import pytest_asyncio
 from harness.processes import Fleet
 from harness.waiting import eventually
 
-try:
-    from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
-except ImportError:
-    async_playwright = None
+with contextlib.suppress(ImportError):  # the fixture chromium says so
+    from playwright.async_api import BrowserContext, Page, expect
 
 # One browser and one service for all tests of this module: each test is a user of its own.
 pytestmark = [
@@ -30,16 +27,6 @@ pytestmark = [
 of_module = pytest_asyncio.fixture(scope="module", loop_scope="module")
 
 SERVE = Path(__file__).parents[2] / "examples" / "player" / "serve.py"
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LIMIT = 2
 TTL_S = 4.0
 BEAT_S = 1.0
@@ -47,29 +34,6 @@ SOON_MS = 10_000
 READABLE = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After"}
 AT_ONCE_S = 1.0
 """For a beacon; well below the life of a stream, so that an expiry cannot pass for it."""
-
-
-@of_module
-async def chromium() -> "AsyncIterator[Browser]":
-    """A browser with a profile of its own, which may keep pages in its back/forward cache as visitors' do."""
-    missing = [
-        name
-        for name, there in (("chromium", CHROMIUM), ("the package playwright", async_playwright))
-        if not there
-    ]
-    if missing:
-        message = f"needs {' and '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{message}, and in CI it has to be there")
-        pytest.skip(message)
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=CHROMIUM_FLAGS,
-            ignore_default_args=["--disable-back-forward-cache"],
-        )
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture(scope="module")
