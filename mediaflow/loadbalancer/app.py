@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from mediaflow import console
 from mediaflow.loadbalancer.balancer import Balancer
 from mediaflow.loadbalancer.courier import Answer, HttpCourier, Request, open_client
 from mediaflow.loadbalancer.roster import Roster
 from mediaflow.runtime.clock import SystemClock
 from mediaflow.settings import Settings
-from mediaflow.store import Store
+from mediaflow.store import RedisStore
 from mediaflow.web import bodies, calls, docs, events, health, openapi
 from mediaflow.web.program import Bound, Program, background, serve
 from mediaflow.web.program import command as make_command
@@ -23,7 +24,7 @@ FLAGS = ("admission",)
 
 
 def surface(
-    balancer: Balancer, roster: Roster, store: Store, settings: Settings, feed: events.EventFeed
+    balancer: Balancer, roster: Roster, store: RedisStore, settings: Settings, feed: events.EventFeed
 ) -> Surface:
     """Return the HTTP face of a balancer."""
     face = Surface(NAME, settings, lambda: roster.problem)
@@ -50,11 +51,12 @@ def surface(
     health.add_routes(face)
     openapi.add_routes(face)
     docs.add_routes(face)
+    console.add_routes(face, store)
     return face
 
 
 @asynccontextmanager
-async def build(settings: Settings, bound: Bound, store: Store) -> AsyncGenerator[Program]:
+async def build(settings: Settings, bound: Bound, store: RedisStore) -> AsyncGenerator[Program]:
     """Build the program around a roster and a client."""
     del bound
     # Which instance is asked first is no secret.

@@ -305,7 +305,8 @@ def _tell_how_to_use(plan: Plan, screen: Screen) -> None:
     redis = plan.settings.redis_url
     where = elsewhere if redis.startswith(IN_PROCESS) else f" --redis {_without_password(redis)}"
     screen.plain()
-    screen.plain("Everything is ready. In another terminal:")
+    screen.plain(f"Everything is ready. See it live: console at {url}/console")
+    screen.plain("In another terminal:")
     screen.plain(f"  curl -X POST{token} {url}/calls/my-call")
     screen.plain(f"  mediaflow submit --calls 100 --rate 50{elsewhere}")
     screen.plain(f"  mediaflow status{where}")

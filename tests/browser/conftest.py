@@ -1,4 +1,4 @@
-"""A headless Chromium, one for each module."""
+"""A headless Chromium, one for each module, and somebody at the console in it."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from harness.desk import Desk
 
 try:
     from playwright.async_api import Browser, async_playwright
@@ -45,3 +46,15 @@ async def chromium() -> "AsyncIterator[Browser]":
         )
         yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def desk(chromium, tmp_path) -> AsyncIterator[Desk]:
+    context = await chromium.new_context(viewport={"width": 1440, "height": 900}, locale="en-GB")
+    page = await context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if "Security Policy" in said.text else None)
+    yield Desk(page, tmp_path)
+    await context.close()
+    assert errors == []

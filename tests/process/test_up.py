@@ -130,6 +130,9 @@ async def test_the_concurrency_service_is_there_too_with_the_settings_that_were_
     async with up(*store, "--workers", "1", **environ) as program:
         await ready(program)
         (found,) = said(program, r"concurrency ready at (\S+)")()
+        (page,) = said(program, r"console at (\S+)$")()
+        async with http.get(page[1]) as answer:
+            assert (answer.status, answer.content_type) == (200, "text/html")
         streams = f"{found[1]}/v1/users/me/streams"
         live = {"deviceId": "tv", "metadata": {"contentType": "live"}}
         async with http.post(streams, json=live) as answer:
