@@ -12,7 +12,7 @@ from mediaflow.loadbalancer.courier import Answer, HttpCourier, Request, open_cl
 from mediaflow.loadbalancer.roster import Roster
 from mediaflow.runtime.clock import SystemClock
 from mediaflow.settings import Settings
-from mediaflow.store import RedisStore
+from mediaflow.store import RedisStore, Store
 from mediaflow.web import bodies, calls, docs, events, health, openapi
 from mediaflow.web.program import Bound, Program, background, serve
 from mediaflow.web.program import command as make_command
@@ -30,14 +30,21 @@ def surface(
     face = Surface(NAME, settings, lambda: roster.problem)
     face.metrics.gauge("instances", "Live instances that take calls.", lambda: len(roster.live()))
     face.metrics.gauge(
-        "slots", "Slots of the live instances.", lambda: sum(record.slots for record in roster.live())
+        "fleet_slots",
+        "Slots of the live instances together.",
+        lambda: sum(record.slots for record in roster.live()),
     )
     face.metrics.gauge(
-        "sessions",
-        "Sessions that the live instances run.",
+        "fleet_used_slots",
+        "Slots of the live instances that were taken at their last heartbeats.",
         lambda: sum(record.used for record in roster.live()),
     )
-    face.metrics.gauge("free_slots", "Slots that a new call may find, minus what is on its way.", roster.free)
+    face.metrics.gauge(
+        "fleet_free_slots",
+        "Slots that a new call may find at all live instances, minus what is on its way there.",
+        roster.free,
+    )
+    face.metrics.show(balancer.meter.instruments)
 
     async def place(request: web.Request) -> web.Response:
         call_id = calls.call_id_of(request)
@@ -64,8 +71,10 @@ async def build(settings: Settings, bound: Bound, store: RedisStore) -> AsyncGen
     feed = events.EventFeed(store)
     async with open_client() as client, background(roster.run(), feed.run()):
         balancer = Balancer(roster, HttpCourier(client, settings.api_token), settings.admission)
+        face = surface(balancer, roster, store, settings, feed)
+        face.measure(store)
         yield Program(
-            app=surface(balancer, roster, store, settings, feed).application(),
+            app=face.application(),
             problem=lambda: roster.problem,
             closing=feed.close,
         )

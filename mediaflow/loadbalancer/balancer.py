@@ -14,6 +14,7 @@ import msgspec
 
 from mediaflow.api.messages import CallAnswer, Problem
 from mediaflow.loadbalancer.courier import Answer, Courier, NoAnswer, NotConnected, Request
+from mediaflow.loadbalancer.meter import BalancerMeter
 from mediaflow.loadbalancer.roster import Roster
 from mediaflow.settings import Admission
 from mediaflow.store import InstanceRecord
@@ -58,6 +59,7 @@ class Balancer:
         self._roster = roster
         self._courier = courier
         self._admission: Admission = admission
+        self.meter = BalancerMeter()
 
     async def place(self, request: Request) -> Answer:
         """Have a call placed, and return what the instance answered.
@@ -75,6 +77,7 @@ class Balancer:
                     request, progress
                 )
         except TimeoutError:
+            self.meter.refusals.add("unanswered")
             raise _unanswered() from None
         return answer or self._give_up(progress)
 
@@ -118,12 +121,15 @@ class Balancer:
             try:
                 answer = await self._courier.deliver(record.address, request, slot_only=slot_only)
             except NotConnected:
+                self.meter.tries.add("unreachable")
                 ticket.took_slot = False
                 self._roster.suspect(name)
                 return None
             except NoAnswer:
+                self.meter.tries.add("silent")
                 progress.kept_silent(name)
                 return None
+            self.meter.tries.add(_outcome(answer))
             if answer.status == 503:
                 progress.refused.add(name)
                 progress.last_refusal = answer
@@ -138,13 +144,19 @@ class Balancer:
 
     def _give_up(self, progress: _Progress) -> Answer:
         if progress.unanswered:
+            self.meter.refusals.add("unanswered")
             raise _unanswered()
         if progress.last_refusal:
+            away = _is_store_away(progress.last_refusal)
+            self.meter.refusals.add("store_unavailable" if away else "refused_by_instance")
             return progress.last_refusal
         if not self._roster.known:
+            self.meter.refusals.add("instances_unknown")
             raise unavailable(f"the instances are not known: {self._roster.problem}")
         if not self._roster.live():
+            self.meter.refusals.add("no_instance")
             raise unavailable("no instance is live: start one with python -m mediaflow.worker")
+        self.meter.refusals.add("no_free_slot")
         raise unavailable("no instance has a free slot, and calls are not queued (admission = reject)")
 
 
@@ -153,6 +165,12 @@ def _unanswered() -> Refusal:
         "no instance answered in time; the call may or may not have been placed: "
         "repeat the request with the same Idempotency-Key"
     )
+
+
+def _outcome(answer: Answer) -> str:
+    if answer.status < 500:
+        return "answered"
+    return "refused" if answer.status == 503 else "silent"
 
 
 def _is_store_away(answer: Answer) -> bool:

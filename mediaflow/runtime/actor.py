@@ -6,15 +6,28 @@ and takes in what comes of it. One task, woken by a timer or by an event.
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
 from mediaflow.core import tenure as core
+from mediaflow.runtime.account import Account
 from mediaflow.runtime.clock import Clock
+from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.runtime.session import Handler, LeaseLost, Session
-from mediaflow.store import Acceptance, Claim, Held, Owner, Store, StoreError, StoreUnavailable, Written
+from mediaflow.store import (
+    Acceptance,
+    Claim,
+    Held,
+    Owner,
+    Renewal,
+    Store,
+    StoreError,
+    StoreUnavailable,
+    Written,
+)
 from mediaflow.telemetry import lag, tracing
 
 log: Any = structlog.get_logger("mediaflow.actor")
@@ -36,6 +49,7 @@ class Surroundings(NamedTuple):
     rules: core.Rules
     clock: Clock
     random: random.Random
+    meter: InstanceMeter
 
 
 class Actor:
@@ -46,10 +60,12 @@ class Actor:
         self._around = around
         self.call_id, self.session_id, _ = claim
         self._kept = accepted
+        self._account = Account(around.meter, around.owner.instance_id, claim, accepted, sent_at_s)
         self._tenure = core.begin(sent_at_s, accepted.fence, around.rules, around.random.random())
         self._generation = around.store.generation
         self._session: Session | None = None
         self._coroutine: asyncio.Task[None] | None = None
+        self._left_at_s: float | None = None
         self._wake = asyncio.Event()
         self._checkpoint_number = accepted.checkpoint_number
         self._checkpoint_at_risk = False
@@ -72,6 +88,13 @@ class Actor:
     def end(self) -> core.EndReason | None:
         """How it ended, None while it goes on."""
         return self._tenure.end
+
+    @property
+    def state(self) -> str:
+        """``running``; ``stopped``: whether the lease is ours is being asked; ``ending``: it is being given up."""
+        if self._tenure.intent != "hold" or self._tenure.end is not None:
+            return "ending"
+        return "running" if self._tenure.coroutine == "running" else "stopped"
 
     def ask_now(self) -> None:
         """Renew at once: something is said to have happened to the session."""
@@ -107,8 +130,10 @@ class Actor:
             return self._tenure.end
         finally:
             self._news.set()
-            if self._session is not None and self._tenure.end is not None:
-                self._session.end_reason = self._tenure.end
+            if self._tenure.end is not None:
+                self._account.ended(self._tenure.end, self._tenure.fence)
+                if self._session is not None:
+                    self._session.end_reason = self._tenure.end
             await self._see_it_stop()
 
     # -- for the session (Keeper) -------------------------------------------------------------
@@ -179,10 +204,15 @@ class Actor:
 
     def _take(self, event: core.Event) -> None:
         """Take in an event; what it does to the coroutine is carried out by the next turn."""
+        fence = self._tenure.fence
         self._tenure, effects = core.step(
             self._tenure, event, self._around.clock.monotonic_s(), self._around.rules
         )
         self._effects.extend(effects)
+        if self._tenure.fence != fence:
+            self._account.refenced(self._tenure.fence)
+            if self._session is not None:
+                self._session.log = self._session.log.bind(fence=self._tenure.fence)
         if isinstance(event, core.Confirmed | core.Ended):
             # Whoever waits for news has this event; who waits from now on waits for the next.
             self._news.set()
@@ -219,6 +249,8 @@ class Actor:
         now_s = self._around.clock.monotonic_s()
         agenda = core.agenda(self._tenure)
         if self._tenure.end is None and agenda.at_s <= now_s:
+            if agenda.request == "renew":
+                self._account.renewal_sent(now_s - agenda.at_s)
             await self._ask(agenda.request, now_s)
             await self._carry_out()
 
@@ -244,6 +276,7 @@ class Actor:
                 self._take(core.LeaseOver())
             return
         stopped_by_us, self._coroutine, self._patience_ends_s = self._patience_ends_s is not None, None, None
+        self._left_at_s = self._around.clock.monotonic_s()
         if task.cancelled():
             self._take(core.LeaseOver() if stopped_by_us else core.Raised("the coroutine cancelled itself"))
             return
@@ -277,6 +310,7 @@ class Actor:
                         in_haste, self._in_haste = self._in_haste or new_fence, False
                         wait_s = 0.0 if in_haste else self._around.rules.ttl_s / RENEWALS_GATHER_IN
                         renewal = await store.renew(owner, self.claim, new_fence=new_fence, wait_s=wait_s)
+                        self._note_renewal(renewal, sent_at_s, asked=in_haste)
                         heard = self._heard(renewal.status, renewal.fence or fence, sent_at_s)
                         if isinstance(heard, core.Confirmed) and not new_fence and self._server_changed():
                             return  # it may have lost who came after us: the next turn asks it for a new fence
@@ -284,23 +318,33 @@ class Actor:
                         await self._save_again()
                     case "readopt":
                         again = await store.readopt(owner, self._held())
+                        self._account.readopted(again.status, again.fence)
                         self._take(self._heard(again.status, again.fence, sent_at_s))
                     case "complete":
                         self._take_written(await store.complete(owner, self.claim), "completed")
                     case "fail":
                         backoff_s = core.backoff_s(self._kept.attempt)
-                        self._take_written(
-                            await store.fail(owner, self.claim, self._tenure.reason, backoff_s), "failed"
-                        )
+                        written = await store.fail(owner, self.claim, self._tenure.reason, backoff_s)
+                        self._account.failed(self._tenure.reason, written.status)
+                        self._take_written(written, "failed")
                     case "release":
                         self._take_written(await store.release(owner, self.claim, "drained"), "drained")
         except (StoreUnavailable, TimeoutError):
+            self._account.without_answer(request, rejected=False)
             self._take(core.Silence())
         except StoreError:
+            self._account.without_answer(request, rejected=True)
             # Redis refuses this session alone: a damaged record. It may be mended before the lease is over.
             if self._tenure.retry_at_s <= self._tenure.confirmed_at_s:
                 log.exception("session.store_refused", call=self.call_id, session=self.session_id)
             self._take(core.Silence())
+
+    def _note_renewal(self, renewal: Renewal, sent_at_s: float, *, asked: bool) -> None:
+        now_s = self._around.clock.monotonic_s()
+        self._account.renewed(renewal, now_s - sent_at_s, self._tenure.stop_at_s - now_s, asked=asked)
+        if renewal.overlap_ms is not None:
+            idle_s = 0.0 if self._left_at_s is None or self._coroutine else now_s - self._left_at_s
+            self._account.overlapped(renewal.overlap_ms / 1000 - idle_s)
 
     def _server_changed(self) -> bool:
         return self._around.store.generation != self._generation
@@ -340,6 +384,7 @@ class Actor:
             case "written" | "failed":
                 self._take(core.Ended(end))
             case "yielded":
+                self._account.gave_way(written.winner)
                 self._take(core.Ended("yielded"))
             case "lost":
                 self._take(core.Ended("lost"))
@@ -379,8 +424,13 @@ class Actor:
         if self._draining:
             self._session.draining.set()
         started = tracing.begin("session start", "consumer", self._attributes(), kept.trace)
-        self._coroutine = asyncio.ensure_future(_invoke(self._around.handler, self._session, started))
+        self._coroutine = asyncio.ensure_future(
+            _invoke(self._around.handler, self._session, started, self._begin)
+        )
         self._coroutine.add_done_callback(lambda _: self._wake.set())
+
+    def _begin(self) -> None:
+        self._account.started(self._tenure.fence, self._around.clock.monotonic_s())
 
     def _attributes(self) -> dict[str, str | int]:
         return {
@@ -431,6 +481,7 @@ class Actor:
     def _abandon(self, task: asyncio.Task[None]) -> None:
         """Give up on a coroutine that ignores its cancellation; the fence keeps its writes out."""
         log.error("session.coroutine_will_not_stop", call=self.call_id, session=self.session_id)
+        self._account.stuck()
         self._coroutine, self._patience_ends_s = None, None
         _abandoned.add(task)
         task.add_done_callback(_abandoned.discard)
@@ -454,9 +505,12 @@ def _name_of(handler: Handler) -> str:
     return f"{named.__module__}.{getattr(named, '__qualname__', '')}"
 
 
-async def _invoke(handler: Handler, session: Session, started: tracing.Spanned) -> None:
+async def _invoke(
+    handler: Handler, session: Session, started: tracing.Spanned, begin: Callable[[], None]
+) -> None:
     facts = {"call": session.call_id, "session": session.id, "instance": session.instance_id}
     lag.doing(lag.Work(_name_of(handler), facts))
+    begin()
     started.handled()
     try:
         await handler(session)

@@ -18,6 +18,7 @@ from mediaflow.core.partitions import partition_of
 from mediaflow.core.tenure import Rules
 from mediaflow.runtime.actor import Surroundings
 from mediaflow.runtime.clock import Clock, SystemClock
+from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.runtime.offers import Offers
 from mediaflow.runtime.registration import STORE_TIMEOUT_S, Registration, State
 from mediaflow.runtime.roll import Roll
@@ -32,6 +33,7 @@ from mediaflow.store import (
     Creation,
     Hint,
     NewSession,
+    NotDurable,
     Owner,
     Store,
     StoreError,
@@ -64,6 +66,17 @@ class Draining(Exception):
 
 class KeyConflict(Exception):
     """The idempotency key was used for this call with another body."""
+
+
+_REFUSALS: dict[type[Exception], str] = {
+    NoFreeSlot: "no_free_slot",
+    QueueFull: "queue_full",
+    Draining: "draining",
+    KeyConflict: "key_conflict",
+    StoreUnavailable: "store_unavailable",
+    NotDurable: "store_unavailable",
+}
+"""Why a call is refused, as labels."""
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +124,7 @@ class Instance:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._random = random or _system_random()
+        self.meter = InstanceMeter()
         self._registration = Registration(store, settings, address, self._clock, self._random)
         self._slots = Slots(settings.slots, self._registration.changed)
         self._roll = Roll()
@@ -172,6 +186,16 @@ class Instance:
     def running(self) -> int:
         """Sessions that run here."""
         return len(self._roll.actors)
+
+    def sessions(self) -> dict[str, int]:
+        """Count the slots taken by what they are taken for; all together are :attr:`used`.
+
+        ``starting``: a session is being asked for; ``running``; ``stopped``: its coroutine is, until Redis says whose
+        it is; ``ending``: it is being completed, given back or handed off.
+        """
+        states = self._roll.states()
+        known = {state: states[state] for state in ("running", "stopped", "ending")}
+        return {"starting": self.used - self.running, **known}
 
     # -- life -------------------------------------------------------------------------------
 
@@ -238,6 +262,13 @@ class Instance:
             KeyConflict: The idempotency key was used with another body.
             StoreUnavailable: Redis did not answer; the call may or may not be assigned.
         """
+        try:
+            return await self._place(request)
+        except tuple(_REFUSALS) as error:
+            self.meter.refusals.add(_REFUSALS[type(error)])
+            raise
+
+    async def _place(self, request: Placement) -> CallAnswer:
         if self.state in ("draining", "stopped"):
             raise Draining(f"instance {self.instance_id} is {self.state} and takes no new calls")
         if not self.incarnation:
@@ -288,6 +319,8 @@ class Instance:
         if created.status == "repeated" and self._is_given_to_me(created):
             claim = Claim(request.call_id, created.session_id, created.fence)
             await self._refuse(claim, "refused: no free slot")
+        if created.status == "created":
+            self._tell_pending(Claim(request.call_id, created.session_id, created.fence), "no free slot")
         return _answer(request.call_id, created)
 
     def _new_session(self, request: Placement, owner: Owner | None, *, may_queue: bool = True) -> NewSession:
@@ -322,8 +355,21 @@ class Instance:
             return accepted.status == "accepted" and self._start(claim, accepted, sent_at_s, slot)
 
     async def _refuse(self, claim: Claim, reason: str) -> None:
-        if self._offers.refuse(claim):
-            await self._store.refuse(self._registration.owner, claim, reason, timeout_s=STORE_TIMEOUT_S)
+        if not self._offers.refuse(claim):
+            return
+        written = await self._store.refuse(self._registration.owner, claim, reason, timeout_s=STORE_TIMEOUT_S)
+        if written.status == "written":
+            self._tell_pending(claim, reason)
+
+    def _tell_pending(self, claim: Claim, reason: str) -> None:
+        log.info(
+            "session.pending",
+            call=claim.call_id,
+            session=claim.session_id,
+            instance=self.instance_id,
+            fence=claim.fence,
+            reason=reason,
+        )
 
     def _start(self, claim: Claim, kept: Acceptance, sent_at_s: float, slot: Slot) -> bool:
         if self._group is None or self.state == "stopped":
@@ -334,7 +380,13 @@ class Instance:
         settings = self._settings
         rules = Rules(settings.lease_ttl, settings.retention, settings.on_network_partition == "stop")
         return Surroundings(
-            self._store, self._registration.owner, self._handler, rules, self._clock, self._random
+            self._store,
+            self._registration.owner,
+            self._handler,
+            rules,
+            self._clock,
+            self._random,
+            self.meter,
         )
 
     # -- background -------------------------------------------------------------------------
@@ -379,13 +431,23 @@ class Instance:
         try:
             if slot is None:
                 reason = f"refused: {self.state if self.state != 'ready' else 'no free slot'}"
+                self.meter.assignments.add("refused")
                 await self._refuse(claim, reason)
             elif await self._take_up(claim, slot):
                 slot = None
+                self.meter.assignments.add("accepted")
+            else:
+                self.meter.assignments.add("void")
         except StoreError as error:
+            self.meter.assignments.add("unanswered")
             # The acceptance lease lapses, and the session is given again.
             log.warning(
-                "session.not_accepted", call=claim.call_id, session=claim.session_id, reason=str(error)
+                "session.not_accepted",
+                call=claim.call_id,
+                session=claim.session_id,
+                instance=self.instance_id,
+                fence=claim.fence,
+                reason=str(error),
             )
         finally:
             if slot is not None:

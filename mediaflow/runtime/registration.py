@@ -88,6 +88,7 @@ class Registration:
         The sessions that are given away next would else be given back, and wait for an acceptance in vain.
         """
         self.state = "draining"
+        log.info("instance.draining", instance=self.instance_id, sessions=load()[1])
         if not self.incarnation or self.problem:
             return
         with contextlib.suppress(TimeoutError):
@@ -102,6 +103,7 @@ class Registration:
             async with asyncio.timeout(2 * STORE_TIMEOUT_S), self._talking:
                 self.state = "stopped"
                 await self._store.leave(self.instance_id, self.incarnation, reason, timeout_s=STORE_TIMEOUT_S)
+                log.info("instance.left", instance=self.instance_id, reason=reason)
         except (StoreError, TimeoutError) as error:
             reason = str(error) or "no answer in time"
             log.warning("instance.left_without_goodbye", instance=self.instance_id, reason=reason)
@@ -134,13 +136,20 @@ class Registration:
         if self.state == "starting":
             self.state = "ready"
             self.registered.set()
+            log.info(
+                "instance.joined",
+                instance=self.instance_id,
+                incarnation=self.incarnation,
+                address=self._address,
+                slots=slots,
+            )
 
     def _note(self, problem: str) -> None:
         """Keep why Redis is out of reach; said once when it begins, and once when it is over."""
         begins = problem and not self.problem.startswith("cannot")
         if begins:
             log.warning("instance.cut_off", instance=self.instance_id, reason=problem)
-        elif not problem and self.problem:
+        elif not problem and self.problem.startswith("cannot"):
             log.info("instance.connected", instance=self.instance_id)
         self.problem = f"cannot reach its store: {problem}" if problem else ""
 

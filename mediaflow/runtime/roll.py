@@ -1,6 +1,7 @@
 """The sessions that an instance runs: one actor and one slot each."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import structlog
@@ -47,6 +48,10 @@ class Roll:
             actor.drain()
         return True
 
+    def states(self) -> Counter[str]:
+        """Count the sessions by how their coroutines are; see :attr:`Actor.state`."""
+        return Counter(actor.state for actor in self.actors.values())
+
     def ask_now(self, session_id: str | None = None) -> None:
         """Have one session renewed at once, or all."""
         for actor in list(self.actors.values()) if session_id is None else [self.actors[session_id]]:
@@ -80,9 +85,8 @@ class Roll:
         await self._empty.wait()
 
     async def _act(self, actor: Actor, slot: Slot) -> None:
-        end = None
         try:
-            end = await actor.run()
+            await actor.run()
         except Exception:
             # A fault of ours in one session must not end the others; its lease lapses and another takes it over.
             log.exception("session.actor_failed", call=actor.call_id, session=actor.session_id)
@@ -92,4 +96,3 @@ class Roll:
             slot.free()
             if not self.actors:
                 self._empty.set()
-            log.debug("session.ended", call=actor.call_id, session=actor.session_id, end=end)

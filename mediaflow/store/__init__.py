@@ -2,6 +2,7 @@
 
 from mediaflow.store.connect import RedisStore, open_store
 from mediaflow.store.interface import Store
+from mediaflow.store.meter import LOSSES, StoreMeter, SweepMeter
 from mediaflow.store.ownership import idempotency_field
 from mediaflow.store.records import (
     LIVE_STATES,
@@ -41,6 +42,7 @@ from mediaflow.store.records import (
 
 __all__ = [
     "LIVE_STATES",
+    "LOSSES",
     "Acceptance",
     "AssignStatus",
     "Assignment",
@@ -72,7 +74,9 @@ __all__ = [
     "SessionState",
     "Store",
     "StoreError",
+    "StoreMeter",
     "StoreUnavailable",
+    "SweepMeter",
     "Waiting",
     "Written",
     "idempotency_field",

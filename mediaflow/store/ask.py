@@ -25,6 +25,7 @@ from redis.exceptions import AuthorizationError as RedisAuthorizationError
 
 from mediaflow.store.batching import Gatherer
 from mediaflow.store.link import Call, Link
+from mediaflow.store.meter import StoreMeter
 from mediaflow.store.records import NotDurable, StoreError, StoreUnavailable
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Asker:
     def __init__(self, link: Link) -> None:
         """Ask over ``link``."""
         self.link = link
+        self.meter = StoreMeter()
         self._scripts = Gatherer[Call, Any](self._flush, largest=SCRIPTS_IN_A_PIPELINE)
 
     async def run(
@@ -76,7 +78,7 @@ class Asker:
         async def once() -> Any:
             return await self._scripts.submit(call, TRY_TIMEOUT_S)
 
-        return await self.until(once, timeout_s=timeout_s)
+        return await self.until(once, operation=call.script.name, timeout_s=timeout_s)
 
     async def _run_replicated(self, call: Call, timeout_s: float, replicas: int) -> Any:
         wait_ms = max(1, int(timeout_s * 500))
@@ -84,10 +86,12 @@ class Asker:
         async def once() -> tuple[Any, int]:
             return await self.link.run(call, replicas=replicas, replicas_timeout_ms=wait_ms)
 
+        operation = call.script.name
         reply, held_by = await self.until(
-            once, timeout_s=timeout_s, try_timeout_s=TRY_TIMEOUT_S + wait_ms / 1000
+            once, operation=operation, timeout_s=timeout_s, try_timeout_s=TRY_TIMEOUT_S + wait_ms / 1000
         )
         if held_by < replicas:
+            self.meter.errors.add(operation, "not_durable")
             raise NotDurable(f"{held_by} of {replicas} replicas hold the write (durability_replicas)")
         return reply
 
@@ -105,16 +109,42 @@ class Asker:
                     raise reply
             return replies
 
-        return await self.until(once, timeout_s=timeout_s) if calls else []
+        if not calls:
+            return []
+        return await self.until(once, operation=calls[0].script.name, timeout_s=timeout_s)
 
     async def commands(self, commands: Sequence[tuple[Any, ...]], *, timeout_s: float) -> list[Any]:
         """Run reading commands in one go."""
-        return await self.until(lambda: self.link.commands(commands), timeout_s=timeout_s)
+        return await self.until(lambda: self.link.commands(commands), operation="read", timeout_s=timeout_s)
 
     async def until(
-        self, once: Callable[[], Awaitable[T]], *, timeout_s: float, try_timeout_s: float = TRY_TIMEOUT_S
+        self,
+        once: Callable[[], Awaitable[T]],
+        *,
+        operation: str,
+        timeout_s: float,
+        try_timeout_s: float = TRY_TIMEOUT_S,
     ) -> T:
-        """Repeat ``once`` while the store cannot answer, for at most ``timeout_s`` seconds."""
+        """Repeat ``once`` while the store cannot answer, for at most ``timeout_s`` seconds.
+
+        It is measured under the name of ``operation``, all its tries together.
+        """
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            answer = await self._repeat(once, operation, timeout_s, try_timeout_s)
+        except StoreUnavailable:
+            self.meter.errors.add(operation, "unavailable")
+            raise
+        except StoreError:
+            self.meter.errors.add(operation, "rejected")
+            raise
+        self.meter.requests.observe(loop.time() - began_s, operation)
+        return answer
+
+    async def _repeat(
+        self, once: Callable[[], Awaitable[T]], operation: str, timeout_s: float, try_timeout_s: float
+    ) -> T:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
         pause_s = FIRST_PAUSE_S
@@ -129,6 +159,7 @@ class Asker:
                 if hopeless or left_s <= pause_s:
                     verb = "refused" if hopeless else "did not answer"
                     raise StoreUnavailable(f"Redis {verb}: {reason}") from error
+            self.meter.retries.add(operation)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             # A Redis that is slow, and not away, would else be asked in vain for ever.

@@ -41,7 +41,7 @@ class Bus(Part):
 
     async def inbox(self, instance_id: str) -> AsyncIterator[Assignment | Hint | Changed]:
         """Listen for messages to an instance."""
-        async for message in self._listen(self._keys.inbox_prefix + instance_id):
+        async for message in self._listen(self._keys.inbox_prefix + instance_id, "inbox"):
             if message is None:
                 yield Changed("resync")
                 continue
@@ -54,12 +54,12 @@ class Bus(Part):
 
     async def changes(self) -> AsyncIterator[Changed]:
         """Listen for hints that something changed."""
-        async for message in self._listen(self._keys.hints_channel):
+        async for message in self._listen(self._keys.hints_channel, "hints"):
             if message is None or message in CHANGES:
                 yield Changed(message or "resync")
 
-    async def _listen(self, channel: str) -> AsyncIterator[str | None]:
-        """Yield messages of a channel; None after each (re)connection."""
+    async def _listen(self, channel: str, kind: str) -> AsyncIterator[str | None]:
+        """Yield messages of a channel; None after each (re)connection, which are counted by ``kind``."""
         pause_s = RECONNECT_PAUSE_S
         told = ""
         while True:
@@ -70,6 +70,7 @@ class Bus(Part):
                     await pubsub.subscribe(channel)
                     if await self._next(pubsub, CONFIRMATION_S) is None:
                         raise TimeoutError("the subscription was not confirmed")
+                self.meter.subscriptions.add(kind)
                 yield None
                 pause_s, told = RECONNECT_PAUSE_S, ""
                 async for message in self._messages(pubsub):

@@ -230,6 +230,8 @@ def _renewal(reply: Any) -> Renewal:
         return Renewal("refenced", fence=int(reply[1]))
     if status == "yielded":
         return Renewal("yielded", winner=text(reply[1]))
+    if status == "lost":
+        return Renewal("lost", overlap_ms=int(reply[1]) if reply[1] else None)
     return Renewal(status)
 
 
@@ -237,9 +239,10 @@ def _acceptance(reply: Any) -> Acceptance:
     status: Any = text(reply[0])
     if status != "accepted":
         return Acceptance(status=status)
-    fence, metadata, checkpoint, number, details, failures, cause, created_at, field, digest, trace = reply[
-        1:
-    ]
+    fence, metadata, checkpoint, number, details, failures, cause, created_at, field, digest, trace, *past = (
+        reply[1:]
+    )
+    vacated_by, vacant_ms, waited_ms = past
     return Acceptance(
         status="accepted",
         fence=int(fence),
@@ -249,6 +252,9 @@ def _acceptance(reply: Any) -> Acceptance:
         details=details or b"{}",
         attempt=int(failures or 0) + 1,
         cause=text(cause),
+        vacated_by=text(vacated_by),
+        vacant_ms=int(vacant_ms) if vacant_ms else None,
+        waited_ms=int(waited_ms),
         created_at_ms=int(created_at or 0),
         idempotency_key=text(field),
         body_digest=text(digest),

@@ -8,6 +8,7 @@ from mediaflow.settings import Settings
 from mediaflow.store.ask import Asker
 from mediaflow.store.keys import Keyspace
 from mediaflow.store.link import Call, Link
+from mediaflow.store.meter import StoreMeter
 from mediaflow.store.records import NamespaceMismatch
 from mediaflow.store.scripts import load
 
@@ -42,6 +43,11 @@ class Part:
         return self._keys.partitions
 
     @property
+    def meter(self) -> StoreMeter:
+        """What is measured of requests to Redis."""
+        return self._asker.meter
+
+    @property
     def generation(self) -> int:
         """Count of times that Redis was reached anew, or showed another ``run_id``."""
         return self._asker.link.server.generation
@@ -52,7 +58,7 @@ class Part:
         Raises:
             NamespaceMismatch: It was first used with other constants.
         """
-        await self._asker.until(self._asker.link.ping, timeout_s=timeout_s)
+        await self._asker.until(self._asker.link.ping, operation="ping", timeout_s=timeout_s)
         generation = self.generation
         if generation != self._claimed_generation:
             # Scripts publish last, when all is written: that it is allowed has to be known before. Nobody has the

@@ -99,6 +99,9 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         checkpoint: Encoded JSON, None if there is none yet; ``checkpoint_number`` grows with each.
         attempt: 1 for the first; counts failed attempts, not takeovers.
         cause: Why the session starts here: ``created``, ``takeover``, ``handoff`` or ``retry``.
+        vacated_by: What its last owner was lost by, in words; empty if it had none.
+        vacant_ms: Lease time since that owner's last sign of life; None if it had none.
+        waited_ms: Time since the session was made, by the clock of Redis; None if this very request made it.
         idempotency_key, body_digest: What made the session, to be put back by ``readopt``.
         trace: The trace context of the request that made it; empty without one.
     """
@@ -111,6 +114,9 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     details: bytes = b"{}"
     attempt: int = 1
     cause: str = "created"
+    vacated_by: str = ""
+    vacant_ms: int | None = None
+    waited_ms: int | None = None
     created_at_ms: int = 0
     idempotency_key: str = ""
     body_digest: str = ""
@@ -123,11 +129,14 @@ class Renewal(NamedTuple):
     ``renewed``: held for another ttl. ``refenced``: likewise, under the new ``fence``. ``lost``: another's.
     ``cancelled``: ended by someone else. ``yielded``: ended here in favour of ``winner`` (a session id).
     ``unknown``: Redis forgot it; see ``readopt``.
+
+    ``overlap_ms``: with ``lost``, the lease time since the next owner started it; None if none did.
     """
 
     status: Literal["renewed", "refenced", "lost", "cancelled", "yielded", "unknown"]
     fence: int = 0
     winner: str = ""
+    overlap_ms: int | None = None
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -301,6 +310,7 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
         waiting: Pending sessions that may be assigned now, oldest first, a bounded number.
         next_waiting_in_ms: Until a pending session that backs off may be assigned; None if none does.
         pending: How many sessions are pending in all.
+        leased: How many have a lease, or an assignment to be accepted.
     """
 
     partition: int
@@ -309,6 +319,7 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     waiting: tuple[Waiting, ...]
     next_waiting_in_ms: int | None
     pending: int
+    leased: int
 
 
 class Grant(NamedTuple):

@@ -1,8 +1,12 @@
 """The store as the watchdog uses it: tick, sweep, assign."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from mediaflow.settings import Settings
+from mediaflow.store.link import Call, Link
+from mediaflow.store.meter import LOSSES, SweepMeter
 from mediaflow.store.part import Part, text
 from mediaflow.store.records import AssignStatus, Grant, PartitionView, SessionRef, Waiting
 
@@ -12,6 +16,11 @@ SWEEP_BATCH = 200
 
 class Sweeping(Part):
     """Scripts on the indexes of partitions."""
+
+    def __init__(self, link: Link, settings: Settings) -> None:
+        """See :class:`Part`."""
+        super().__init__(link, settings)
+        self.sweeps = SweepMeter()
 
     async def tick(self, *, limit: int = 200, timeout_s: float = 2.0) -> list[PartitionView]:
         """Advance lease time in every partition and look at its indexes."""
@@ -43,8 +52,7 @@ class Sweeping(Part):
             if (refs := sorted(_ref(member) for member in members))
             for start in range(0, len(refs), SWEEP_BATCH)
         ]
-        replies = await self._asker.run_many(calls, timeout_s=timeout_s)
-        return sum(text(status) == "swept" for reply in replies for status in reply)
+        return await self._sweep_all(calls, reason, timeout_s)
 
     async def assign(
         self, partition: int, grants: Sequence[Grant], operation: str, *, timeout_s: float = 2.0
@@ -79,8 +87,15 @@ class Sweeping(Part):
             )
             for start in range(0, len(refs), SWEEP_BATCH)
         ]
+        return await self._sweep_all(calls, reason, timeout_s)
+
+    async def _sweep_all(self, calls: Sequence[Call], reason: str, timeout_s: float) -> int:
         replies = await self._asker.run_many(calls, timeout_s=timeout_s)
-        return sum(text(status) == "swept" for reply in replies for status in reply)
+        found = Counter(text(status) for reply in replies for status in reply)
+        self.sweeps.orphaned.add(LOSSES.get(reason, "other"), by=found["swept"])
+        self.sweeps.orphaned.add("not_accepted", by=found["lapsed"])
+        self.sweeps.parked.add(by=found["parked"])
+        return found["swept"] + found["lapsed"]
 
     def _sweep_call(
         self,
@@ -89,7 +104,7 @@ class Sweeping(Part):
         instance_id: str,
         before_incarnation: int,
         reason: str,
-    ) -> Any:
+    ) -> Call:
         keys = [self._keys.owned(partition, instance_id)]
         args: list[str | int] = [self._settings.max_takeovers, instance_id, before_incarnation, reason]
         for call_id, session_id in refs:
@@ -108,7 +123,7 @@ def _ref(member: Any) -> SessionRef:
 
 
 def _view(partition: int, reply: Any) -> PartitionView:
-    lease_ms, pending, expired, first_expiry, waiting, first_backoff = reply
+    lease_ms, pending, expired, first_expiry, waiting, first_backoff, leased = reply
     now_ms = int(lease_ms)
 
     def until(score: Any) -> int | None:
@@ -124,4 +139,5 @@ def _view(partition: int, reply: Any) -> PartitionView:
         ),
         next_waiting_in_ms=until(first_backoff),
         pending=int(pending),
+        leased=int(leased),
     )

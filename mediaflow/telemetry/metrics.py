@@ -1,24 +1,32 @@
 """The metrics of one process, in the form that Prometheus reads.
 
 Each program has a registry of its own, so that several can live in one process. Gauges are asked for
-their value when they are read; nothing has to remember to set them.
+their value when they are read; nothing has to remember to set them. What is counted is kept where it happens, in
+:mod:`mediaflow.telemetry.instruments`, and only shown here.
+
+Names follow Prometheus' conventions: ``mediaflow_`` in front, base units, ``_total`` behind counters. A name means the
+same in whichever program shows it, so that it can be summed over all of them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
 
 from prometheus_client import (
     CollectorRegistry,
     Gauge,
     GCCollector,
     Histogram,
+    Info,
     PlatformCollector,
     ProcessCollector,
     Summary,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
+
+from mediaflow.telemetry.instruments import Instrument, Spread, Tally
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -33,6 +41,9 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
+        Info("mediaflow_build", "Which mediaflow this is.", registry=self._registry).info(
+            {"version": metadata.version("mediaflow")}
+        )
         self._requests = Histogram(
             "mediaflow_http_request_seconds",
             "Time from the request's headers to the end of its answer.",
@@ -44,6 +55,15 @@ class Metrics:
     def gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
         """Add a gauge ``mediaflow_<name>`` whose value is asked for whenever the metrics are read."""
         Gauge(f"mediaflow_{name}", about, registry=self._registry).set_function(value)
+
+    def gauges(self, name: str, about: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
+        """Add a gauge with a label; ``values`` returns what it shows for each value of that label."""
+        self._registry.register(_Gauges(f"mediaflow_{name}", about, label, values))
+
+    def show(self, instruments: Sequence[Instrument]) -> None:
+        """Add what is kept elsewhere; it is read whenever the metrics are."""
+        for instrument in instruments:
+            self._registry.register(_Shown(instrument))
 
     def counter(self, name: str, about: str, value: Callable[[], int]) -> None:
         """Add a counter ``mediaflow_<name>_total`` whose value is asked for whenever the metrics are read."""
@@ -80,3 +100,48 @@ class _Counter(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         yield CounterMetricFamily(self._name, self._about, value=self._value())
+
+
+class _Gauges(Collector):
+    """A gauge with a label, whose values something else knows."""
+
+    def __init__(self, name: str, about: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
+        self._name = name
+        self._about = about
+        self._label = label
+        self._values = values
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(self._name, self._about, labels=[self._label])
+        for label, value in self._values().items():
+            family.add_metric([label], value)
+        yield family
+
+
+class _Shown(Collector):
+    """An instrument as Prometheus reads it."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        self._instrument = instrument
+
+    def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
+        match self._instrument:
+            case Tally() as tally:
+                yield _counter(tally)
+            case Spread() as spread:
+                yield _histogram(spread)
+
+
+def _counter(tally: Tally) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"mediaflow_{tally.name}", tally.about, labels=tally.labels)
+    for labels, value in tally.values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _histogram(spread: Spread) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(f"mediaflow_{spread.name}", spread.about, labels=spread.labels)
+    bounds = [*(str(float(bound)) for bound in spread.bounds), "+Inf"]
+    for labels, row in spread.rows.items():
+        family.add_metric(labels, list(zip(bounds, row.cumulative(), strict=True)), row.sum)
+    return family

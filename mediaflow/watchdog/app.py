@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from mediaflow.settings import Settings
-from mediaflow.store import NamespaceMismatch, Store
+from mediaflow.store import NamespaceMismatch, RedisStore
 from mediaflow.watchdog.watchdog import Watchdog
 from mediaflow.web import docs, health, openapi
 from mediaflow.web.program import EXIT_USAGE, Bound, Program, StartError, background, serve
@@ -19,15 +19,19 @@ FLAGS = ("accept_ttl", "max_takeovers")
 def surface(watchdog: Watchdog, settings: Settings) -> Surface:
     """Return the HTTP face of a watchdog: it takes no calls."""
     face = Surface(NAME, settings, lambda: watchdog.problem)
-    face.metrics.gauge("pending", "Sessions without an owner at the last tick.", lambda: watchdog.pending)
-    face.metrics.gauge(
-        "orphaned_total",
-        "Sessions that this watchdog made pending: lease over, or owner dead.",
-        lambda: watchdog.orphaned,
+    face.metrics.gauges(
+        "namespace_sessions",
+        "Sessions of the whole namespace at the last tick: 'active' (with a lease, or an assignment to be accepted) "
+        "and 'pending'. Every watchdog shows the same.",
+        "state",
+        lambda: {"active": watchdog.leased, "pending": watchdog.pending},
     )
     face.metrics.gauge(
-        "assigned_total", "Sessions that this watchdog gave to instances.", lambda: watchdog.assigned
+        "namespace_longest_wait_seconds",
+        "How long the longest waiting session that could be assigned had waited at the last tick.",
+        lambda: watchdog.longest_wait_s,
     )
+    face.metrics.show(watchdog.meter.instruments)
     health.add_routes(face)
     openapi.add_routes(face)
     docs.add_routes(face)
@@ -35,12 +39,15 @@ def surface(watchdog: Watchdog, settings: Settings) -> Surface:
 
 
 @asynccontextmanager
-async def build(settings: Settings, bound: Bound, store: Store) -> AsyncGenerator[Program]:
+async def build(settings: Settings, bound: Bound, store: RedisStore) -> AsyncGenerator[Program]:
     """Build the program around a watchdog."""
     del bound
     watchdog = Watchdog(store, settings)
     async with background(_watch(watchdog)):
-        yield Program(app=surface(watchdog, settings).application(), problem=lambda: watchdog.problem)
+        face = surface(watchdog, settings)
+        face.measure(store)
+        face.metrics.show(store.sweeps.instruments)
+        yield Program(app=face.application(), problem=lambda: watchdog.problem)
 
 
 async def _watch(watchdog: Watchdog) -> None:

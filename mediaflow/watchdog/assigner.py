@@ -1,6 +1,7 @@
 """Gives pending sessions to instances, and remembers what it gave until their heartbeats show it."""
 
 import random as randomness
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -10,6 +11,7 @@ from mediaflow.core import placement
 from mediaflow.core.placement import Candidate, Flight
 from mediaflow.runtime.clock import Clock
 from mediaflow.store import Grant, InstanceRecord, Owner, PartitionView, Store, Waiting
+from mediaflow.telemetry.instruments import Tally
 from mediaflow.watchdog.together import together
 
 GRANT_LIMIT = 100
@@ -26,18 +28,24 @@ class Assigner:
         accept_ttl_s: After so long an assignment that was not accepted has lapsed.
         clock: For how long something has been under way.
         random: For drawing instances, and for operation ids, which need not be secret.
-
-    Attributes:
-        assigned: Sessions given to instances so far.
+        outcomes: Counts what became of the grants.
     """
 
-    def __init__(self, store: Store, accept_ttl_s: float, *, clock: Clock, random: randomness.Random) -> None:
+    def __init__(
+        self,
+        store: Store,
+        accept_ttl_s: float,
+        *,
+        clock: Clock,
+        random: randomness.Random,
+        outcomes: Tally,
+    ) -> None:
         self._store = store
         self._accept_ttl_s = accept_ttl_s
         self._clock = clock
         self._random = random
         self._flights: tuple[Flight, ...] = ()
-        self.assigned = 0
+        self._outcomes = outcomes
 
     async def assign(
         self,
@@ -85,9 +93,10 @@ class Assigner:
         finally:
             # Also when no answer came: it may have happened, and then the slots are taken.
             self._take_off(batch, asked_at_s)
-        assigned = statuses.count("assigned")
-        self.assigned += assigned
-        _log.debug("assigned", partition=partition, sessions=assigned, asked=len(batch))
+        outcomes = Counter(statuses)
+        for outcome, count in outcomes.items():
+            self._outcomes.add(outcome, by=count)
+        _log.debug("assigned", partition=partition, sessions=outcomes["assigned"], asked=len(batch))
 
     def _take_off(self, batch: Sequence[Grant], asked_at_s: float) -> None:
         sessions: dict[str, int] = {}

@@ -44,6 +44,7 @@ from mediaflow.store import (
 )
 from mediaflow.watchdog.assigner import Assigner
 from mediaflow.watchdog.attendance import Attendance, Post
+from mediaflow.watchdog.meter import WatchdogMeter
 from mediaflow.watchdog.probe import Probe, TcpProbe
 from mediaflow.watchdog.together import together
 
@@ -68,6 +69,9 @@ class Watchdog:
     Attributes:
         orphaned: Sessions that it made pending so far, because their lease was over or their owner dead.
         pending: Sessions that were pending at the last tick.
+        leased: Sessions that had a lease then, or an assignment to be accepted.
+        longest_wait_s: How long the longest of those had waited that could be assigned.
+        meter: What it measures of itself.
         problem: Why it does not watch, in one line; empty if it does. Who runs it tells it to people.
     """
 
@@ -84,13 +88,18 @@ class Watchdog:
         self._clock = clock or SystemClock()
         self._probe = probe or TcpProbe()
         random = random or randomness.Random(secrets.randbits(64))  # noqa: S311 - nothing secret
-        self._assigner = Assigner(store, settings.accept_ttl, clock=self._clock, random=random)
+        self.meter = WatchdogMeter()
+        self._assigner = Assigner(
+            store, settings.accept_ttl, clock=self._clock, random=random, outcomes=self.meter.assigned
+        )
         self._vigil = Vigil(watch_s=settings.renew_interval_s)
         self._instances: list[InstanceRecord] = []
         self._woken = asyncio.Event()
         self.problem = "Redis has not been reached yet"
         self.orphaned = 0
         self.pending = 0
+        self.leased = 0
+        self.longest_wait_s = 0.0
 
     @property
     def ready(self) -> bool:
@@ -100,7 +109,7 @@ class Watchdog:
     @property
     def assigned(self) -> int:
         """Sessions that it gave to instances so far."""
-        return self._assigner.assigned
+        return self.meter.assigned.values["assigned",]
 
     async def run(self) -> None:
         """Watch until cancelled.
@@ -125,20 +134,24 @@ class Watchdog:
     async def _watch(self, attendance: Attendance) -> None:
         while True:
             await self._rest()
+            began_s = self._clock.monotonic_s()
             try:
                 await self._turn(attendance)
             except NamespaceMismatch:
                 raise
             except StoreUnavailable as error:
                 self.problem = f"Redis cannot be reached: {error}"
+                self.meter.failed_turns.add()
                 self._tell(Lost())
                 await asyncio.sleep(RECONNECT_PAUSE_S)
             except StoreError as error:
                 # One damaged record must not stop the watch over all the others.
                 self.problem = f"Redis refused what it was asked: {error}"
+                self.meter.failed_turns.add()
                 await asyncio.sleep(RECONNECT_PAUSE_S)
             else:
                 self.problem = ""
+                self.meter.turn.observe(self._clock.monotonic_s() - began_s)
 
     async def _turn(self, attendance: Attendance) -> None:
         if self._vigil.generation is None:
@@ -195,6 +208,7 @@ class Watchdog:
                     _log.warning("swept", instance=instance_id, reason=reason, sessions=orphaned)
             case StrikeOff(instance_id, incarnation, reason):
                 if await self._store.leave(instance_id, incarnation, reason):
+                    self.meter.struck_off.add(reason.replace(" ", "_"))
                     _log.warning("struck off", instance=instance_id, reason=reason)
         self._tell(Done(duty))
 
@@ -202,6 +216,9 @@ class Watchdog:
         views = await self._store.tick(limit=TICK_LIMIT)
         self._tell(Answered(self._store.generation))
         self.pending = sum(view.pending for view in views)
+        self.leased = sum(view.leased for view in views)
+        waits_ms = [one.waiting_ms for view in views for one in view.waiting[:1]]
+        self.longest_wait_s = max(waits_ms, default=0) / 1000
         self._tell(
             Ticked(
                 next_expiry_in_s=_soonest_s([view.next_expiry_in_ms for view in views]),

@@ -16,6 +16,7 @@ from aiohttp.hdrs import METH_ALL
 from aiohttp.typedefs import Middleware
 
 from mediaflow.settings import Settings
+from mediaflow.store import RedisStore
 from mediaflow.telemetry import tracing
 from mediaflow.telemetry.metrics import Metrics
 from mediaflow.web import auth, problems
@@ -114,6 +115,16 @@ class Surface:
         """Add what every program measures."""
         self.metrics.gauge(
             "ready", "1 while the program is ready, else 0.", lambda: 0.0 if self.problem() else 1.0
+        )
+
+    def measure(self, store: RedisStore) -> None:
+        """Add what a store measures of its way to Redis."""
+        self.metrics.show(store.meter.instruments)
+        self.metrics.counter(
+            "store_generations",
+            "Times that Redis was found, or was found to be another server than before; each but the first is a "
+            "restart or a failover.",
+            lambda: store.generation,
         )
 
     def add(self, *routes: Route) -> None:

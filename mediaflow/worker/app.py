@@ -14,7 +14,7 @@ from aiohttp import web
 from mediaflow.runtime.instance import Draining, Instance, KeyConflict, NoFreeSlot, Placement, QueueFull
 from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
-from mediaflow.store import Store
+from mediaflow.store import RedisStore, Store
 from mediaflow.web import bodies, calls, docs, events, health, openapi
 from mediaflow.web.problems import Refusal, unavailable
 from mediaflow.web.program import (
@@ -64,7 +64,24 @@ def surface(instance: Instance, store: Store, settings: Settings, feed: events.E
     """Return the HTTP face of an instance."""
     face = Surface(NAME, settings, lambda: _problem(instance), translate)
     face.metrics.gauge("slots", "Sessions that this instance runs at most.", lambda: instance.slots)
-    face.metrics.gauge("sessions", "Sessions that this instance runs now.", lambda: instance.used)
+    face.metrics.gauge(
+        "free_slots",
+        "Slots of this instance that a call may take; none while it drains or is out of touch with Redis.",
+        lambda: instance.slots - instance.used if instance.ready else 0,
+    )
+    face.metrics.gauges(
+        "sessions",
+        "Slots of this instance that are taken: 'starting' (being asked for), 'running', 'stopped' (its coroutine is, "
+        "until Redis says whose it is), 'ending' (being completed, given back or handed off).",
+        "state",
+        instance.sessions,
+    )
+    face.metrics.gauge(
+        "draining",
+        "1 while this instance drains, else 0.",
+        lambda: float(instance.state == "draining"),
+    )
+    face.metrics.show(instance.meter.instruments)
 
     async def place(request: web.Request) -> web.Response:
         call_id = calls.call_id_of(request)
@@ -95,7 +112,7 @@ def hosting(handler: Handler) -> Build:
     """Return what builds the program around an instance that runs ``handler``."""
 
     @asynccontextmanager
-    async def build(settings: Settings, bound: Bound, store: Store) -> AsyncGenerator[Program]:
+    async def build(settings: Settings, bound: Bound, store: RedisStore) -> AsyncGenerator[Program]:
         instance = Instance(store, handler, settings, address=advertised(settings, bound))
         feed = events.EventFeed(store)
         async with background(feed.run()), instance:
@@ -104,8 +121,10 @@ def hosting(handler: Handler) -> Build:
                 await instance.wait_stopped()
                 return "the instance ended: a newer process runs under its id"
 
+            face = surface(instance, store, settings, feed)
+            face.measure(store)
             yield Program(
-                app=surface(instance, store, settings, feed).application(),
+                app=face.application(),
                 problem=lambda: _problem(instance),
                 announces=True,
                 drain=instance.drain,

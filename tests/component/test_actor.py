@@ -8,6 +8,7 @@ from harness.waiting import eventually
 from mediaflow.core.tenure import Rules
 from mediaflow.runtime.actor import Actor, Surroundings
 from mediaflow.runtime.clock import SystemClock
+from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.store import Acceptance, Claim, Owner, Renewal
 
 TTL_S = 3.0
@@ -40,7 +41,13 @@ async def test_a_renewal_that_a_new_server_confirms_is_believed_only_under_a_new
 
     store = TurningStore()
     around = Surroundings(
-        store, Owner("me", 1, "rank"), handler, Rules(TTL_S, 60.0, False), CLOCK, random.Random(1)
+        store,
+        Owner("me", 1, "rank"),
+        handler,
+        Rules(TTL_S, 60.0, False),
+        CLOCK,
+        random.Random(1),
+        InstanceMeter(),
     )
     began_s = CLOCK.monotonic_s() - 0.9
     actor = store.actor = Actor(

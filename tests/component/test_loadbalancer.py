@@ -318,7 +318,13 @@ async def test_gauges_show_saturation(stage):
     async with pretend_instance("a") as a:
         await stage.joins(a, slots=3, used=1)
         text = await (await stage.client.get("/metrics")).text()
-    for line in ("instances 1.0", "slots 3.0", "sessions 1.0", "free_slots 2.0", "ready 1.0"):
+    for line in (
+        "instances 1.0",
+        "fleet_slots 3.0",
+        "fleet_used_slots 1.0",
+        "fleet_free_slots 2.0",
+        "ready 1.0",
+    ):
         assert f"mediaflow_{line}" in text
 
 

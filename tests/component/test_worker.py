@@ -8,6 +8,7 @@ from harness.surfaces import client_of, own_settings, own_store
 from harness.waiting import eventually
 
 from mediaflow.runtime.instance import Instance, QueueFull
+from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.web.events import EventFeed
 from mediaflow.worker.app import surface
 from mediaflow.worker.handlers import hold, load_app
@@ -71,7 +72,8 @@ async def test_all_slots_taken_queues_or_refuses_as_the_asker_wants(stage):
     assert (answer.status, told["state"], told["owner"]) == (201, "pending", None)
     assert stage.instance.used == 2
     text = await (await stage.client.get("/metrics")).text()
-    assert "mediaflow_sessions 2.0" in text
+    assert 'mediaflow_sessions{state="running"} 2.0' in text
+    assert "mediaflow_free_slots 0.0" in text
     assert "mediaflow_slots 2.0" in text
 
 
@@ -105,7 +107,12 @@ async def test_an_unknown_placement_is_400(stage):
 async def test_a_full_queue_is_503():
     class Full:
         slots = used = 1
+        ready = True
+        meter = InstanceMeter()
         state, problem, instance_id = "ready", "", "full"
+
+        def sessions(self):
+            return {"running": 1}
 
         async def place(self, request):
             raise QueueFull("10 sessions are pending already (max_pending): try again later")

@@ -85,12 +85,23 @@ class Api:
         return {one["instanceId"]: one for one in found}
 
     async def gauge(self, name: str) -> float:
-        """Return a gauge of the program's own metrics."""
+        """Return a gauge of the program's own metrics; of one with labels that are not given, the sum."""
+        metric, brace, labels = name.partition("{")
+        wanted = f"mediaflow_{metric}{brace}{labels}".removesuffix("}")
+        found = [value for series, value in (await self.metrics()).items() if _is_of(series, wanted)]
+        assert found, f"no gauge mediaflow_{name}"
+        return sum(found)
+
+    async def metrics(self) -> dict[str, float]:
+        """Return the program's own metrics, by name and labels as they are shown."""
         async with self.client.get(self.url + "/metrics") as response:
-            for line in (await response.text()).splitlines():
-                if line.startswith(f"mediaflow_{name} "):
-                    return float(line.split()[1])
-        raise AssertionError(f"no gauge mediaflow_{name}")
+            shown = (await response.text()).splitlines()
+        lines = [line.rpartition(" ") for line in shown if not line.startswith("#")]
+        return {series: float(value) for series, _, value in lines}
+
+
+def _is_of(series: str, wanted: str) -> bool:
+    return series == wanted or series.startswith((wanted + "{", wanted + "}", wanted + ","))
 
 
 class Sampler:

@@ -23,7 +23,7 @@ async def test_it_serves_without_redis_says_so_once_and_watches_when_redis_comes
         assert (await Api(http, worker.url).submit(name)).status == 201
 
     async def pending() -> float:
-        return await api.gauge("pending")
+        return await api.gauge('namespace_sessions{state="pending"}')
 
     await eventually(pending, 5, until=lambda count: count == 1)
     said = [line for line in watchdog.stderr if "Redis" in line]

@@ -2,7 +2,7 @@
 -- KEYS: partition owned, then for each session: call session
 -- ARGV: partition instance incarnation, then for each session: call_id session_id fence
 -- RETURNS: for each session: accepted fence metadata checkpoint checkpoint_number details failures cause created_at
---   idempotency_field body_digest trace; or: lost; or: unknown
+--   idempotency_field body_digest trace vacated_by vacant_ms waited_ms; or: lost; or: unknown
 -- USES: partition time plan log seniority records
 -- FLAGS: allow-oom
 
@@ -16,7 +16,8 @@ local function accept(call_key, session_key, call_id, session_id, fence)
   if not entry then return {'unknown'} end
   if not owned_by(entry, instance, incarnation) or entry.fence ~= fence then return {'lost'} end
   local kept = redis.call('HMGET', session_key, 'metadata', 'checkpoint', 'checkpoint_number', 'details', 'failures',
-    'cause', 'created_at', 'idempotency_field', 'body_digest', 'trace', 'short_runs', 'was_short', 'accepted_fence')
+    'cause', 'created_at', 'idempotency_field', 'body_digest', 'trace', 'short_runs', 'was_short', 'accepted_fence',
+    'vacated_by', 'vacated_at')
   local member = call_id .. '/' .. session_id
   add('ZADD', LEASES, integer(lease_ms + TTL_MS), member)
   add('SADD', owned, member)
@@ -38,6 +39,9 @@ local function accept(call_key, session_key, call_id, session_id, fence)
   end
   local result = {'accepted', integer(fence)}
   for i = 1, 10 do result[#result + 1] = kept[i] or '' end
+  result[#result + 1] = kept[14] or ''
+  result[#result + 1] = kept[15] and integer(math.max(0, lease_ms - tonumber(kept[15]))) or ''
+  result[#result + 1] = integer(math.max(0, wall_ms - (tonumber(kept[7]) or wall_ms)))
   return result
 end
 

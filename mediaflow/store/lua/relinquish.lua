@@ -46,6 +46,8 @@ local function relinquish(call_key, session_key, idempotency_key, call_id, sessi
   local failures = (tonumber(kept[1]) or 0) + (kind == 'fail' and not repeated and 1 or 0)
   local cause = CAUSES[kind] or kept[3] or ''
   add('HSET', session_key, 'relinquished', operation, 'failures', failures, 'cause', cause)
+  -- Whoever refuses has not run it: the owner before him is the one who left it vacant.
+  if kind ~= 'refuse' then add('HSET', session_key, 'vacated_at', integer(lease_ms), 'vacated_by', kind) end
   if kind == 'fail' and failures >= max_attempts then
     finish(call, session_id, session_key, 'failed', 'failed', reason)
     close_if_over(call, idempotency_key)

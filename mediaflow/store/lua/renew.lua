@@ -1,7 +1,7 @@
 -- Extend leases, check for siblings and hear of a cancel, for a batch of sessions of one owner.
 -- KEYS: partition owned, then for each session: call session
 -- ARGV: partition instance incarnation rank, then for each session: call_id session_id fence want_new_fence
--- RETURNS: for each session: renewed; refenced fence; lost; cancelled; yielded winner; unknown
+-- RETURNS: for each session: renewed; refenced fence; lost overlap_ms; cancelled; yielded winner; unknown
 -- USES: partition time plan log seniority records endings
 -- FLAGS: allow-oom
 
@@ -19,7 +19,8 @@ local function give_up(call, session_id, session_key, entry)
   end
   if ended_here then return {'cancelled'} end
   log('session.lost', call.id, session_id, instance, entry.fence, 'another owner')
-  return {'lost'}
+  local started_at = entry.accepted and redis.call('HGET', session_key, 'accepted_at')
+  return {'lost', started_at and integer(math.max(0, lease_ms - tonumber(started_at))) or ''}
 end
 
 local function hold(call, session_id, entry, fence)

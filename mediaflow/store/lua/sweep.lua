@@ -2,7 +2,7 @@
 -- KEYS: partition owned (of the dead instance), then for each session: call session idempotency
 -- ARGV: partition max_takeovers instance before_incarnation reason, then for each session: call_id session_id
 --   (instance is empty when leases are what is looked at)
--- RETURNS: for each session: swept, parked, kept or gone
+-- RETURNS: for each session: swept, lapsed (it was assigned, and not accepted), parked, kept or gone
 -- USES: partition time plan log seniority records endings
 -- FLAGS: allow-oom
 
@@ -18,14 +18,13 @@ local function is_over(call, session_id, entry)
   return not has_live_lease(call, session_id)
 end
 
--- How long the owner showed signs of life: to its last renewal, or until now if it was seen to die.
-local function ran_ms(member, accepted_at)
-  local until_ms = lease_ms
+-- The owner's last sign of life: its last renewal, or now if it was seen to die.
+local function last_seen_ms(member)
   if instance == '' then
     local expired_at = redis.call('ZSCORE', LEASES, member)
-    if expired_at then until_ms = tonumber(expired_at) - TTL_MS end
+    if expired_at then return tonumber(expired_at) - TTL_MS end
   end
-  return until_ms - accepted_at
+  return lease_ms
 end
 
 local function sweep(call_key, session_key, idempotency_key, call_id, session_id)
@@ -49,21 +48,24 @@ local function sweep(call_key, session_key, idempotency_key, call_id, session_id
     return 'kept'
   end
   if entry.accepted then
-    local short = ran_ms(member, tonumber(kept[1]) or 0) < TTL_MS
+    local seen_ms = last_seen_ms(member)
+    local short = seen_ms - (tonumber(kept[1]) or 0) < TTL_MS
     if short and (tonumber(kept[2]) or 0) >= max_takeovers then
       finish(call, session_id, session_key, 'failed', 'failed',
         'parked: ' .. max_takeovers .. ' takeovers in a row, each after less than one lease of running')
       close_if_over(call, idempotency_key)
       return 'parked'
     end
-    add('HSET', session_key, 'cause', 'takeover', 'was_short', short and '1' or '0')
+    add('HSET', session_key, 'cause', 'takeover', 'was_short', short and '1' or '0',
+      'vacated_at', integer(seen_ms), 'vacated_by', reason)
   end
   add('ZADD', PENDING, integer(lease_ms), member)
+  local status = entry.accepted and 'swept' or 'lapsed'
   log('session.pending', call_id, session_id, entry.owner, entry.fence, entry.accepted and reason or 'not accepted')
   entry.state = 'pending'
   put(call, session_id, entry)
   remove('ZREM', LEASES, member)
-  return 'swept'
+  return status
 end
 
 local results = {}

@@ -2,6 +2,7 @@
 -- KEYS: partition
 -- ARGV: partition limit
 -- RETURNS: lease_ms pending_count expired[member…] first_expiry waiting[member score…] first_backoff
+--   leased_count
 -- USES: partition time plan
 -- FLAGS: allow-oom
 
@@ -18,6 +19,6 @@ if #forgotten > 0 then
   remove('ZREM', ENDED, unpack(forgotten))
 end
 record('HSET', CLOCK, 'lease_ms', now, 'wall_ms', integer(wall_ms))
-local pending = redis.call('ZCARD', PENDING)
+local pending, leased = redis.call('ZCARD', PENDING), redis.call('ZCARD', LEASES)
 carry_out()
-return {now, integer(pending), expired, next_lease[2] or '', waiting, next_waiting[2] or ''}
+return {now, integer(pending), expired, next_lease[2] or '', waiting, next_waiting[2] or '', integer(leased)}
