@@ -127,6 +127,7 @@ async def build(settings: Settings, bound: Bound, store: RedisStore) -> AsyncGen
     watch = _StoreWatch(store)
     async with StreamLimiter(settings, store=store) as limiter, background(watch.run()):
         face = surface(limiter, settings, lambda: watch.problem)
+        face.measure(store)
         yield Program(app=face.application(), problem=lambda: watch.problem)
 
 
