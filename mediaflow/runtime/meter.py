@@ -50,8 +50,8 @@ class InstanceMeter(Meter):
             "takeover_gap_seconds",
             "How long nobody is known to have run a session: from the last sign of life of its last owner (its last "
             "renewal; of a process that was seen to die, the sweep right after; of a drain, the handoff) to the first "
-            "line here. In lease time: what Redis itself was away for counts one second at most. A silent owner may have "
-            "gone on longer than it was heard of; see takeover_overlap_seconds.",
+            "line here. In lease time: what Redis itself was away for counts one second at most. A silent owner may "
+            "have gone on longer than it was heard of; see takeover_overlap_seconds.",
             SLOW_S,
             "cause",
             known=causes,
