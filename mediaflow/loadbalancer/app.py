@@ -12,7 +12,7 @@ from mediaflow.loadbalancer.courier import Answer, HttpCourier, Request, open_cl
 from mediaflow.loadbalancer.roster import Roster
 from mediaflow.runtime.clock import SystemClock
 from mediaflow.settings import Settings
-from mediaflow.store import RedisStore, Store
+from mediaflow.store import RedisStore
 from mediaflow.web import bodies, calls, docs, events, health, openapi
 from mediaflow.web.program import Bound, Program, background, serve
 from mediaflow.web.program import command as make_command
