@@ -5,7 +5,7 @@ import random
 import av
 import pytest
 import rtp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rtp_timeline import (
     DEPTH,
@@ -138,6 +138,7 @@ def test_each_code_of_g711_is_the_sample_that_ffmpeg_decodes(codec: str, kind: i
 # -- in order
 
 
+@settings(max_examples=30)
 @given(
     st.integers(1, 200), st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF), st.randoms(use_true_random=False)
 )
