@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-SessionState = Literal["active", "pending", "completed", "failed", "cancelled", "yielded"]
+from mediaflow.core.states import SessionState
+
 LIVE_STATES: frozenset[str] = frozenset({"active", "pending"})
 InstanceState = Literal["ready", "draining"]
 

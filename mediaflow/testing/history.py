@@ -10,8 +10,6 @@ from typing import Literal
 
 import msgspec
 
-SessionState = Literal["active", "pending", "completed", "failed", "cancelled", "yielded"]
-
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """One thing that happened, ``at_s`` seconds into the run."""

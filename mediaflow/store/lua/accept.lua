@@ -31,6 +31,8 @@ local function accept(call_key, session_key, call_id, session_id, fence)
     add('HSET', session_key, 'accepted_at', integer(lease_ms), 'short_runs', short_runs,
       'accepted_fence', integer(fence))
     log(EVENTS[kept[6]] or 'session.activated', call_id, session_id, instance, fence, kept[6] or '')
+  elseif entry.state == 'pending' then
+    log('session.activated', call_id, session_id, instance, fence, 'accepted late')
   end
   if not entry.accepted or entry.state == 'pending' then
     entry.accepted, entry.state = true, 'active'

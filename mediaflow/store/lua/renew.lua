@@ -29,7 +29,7 @@ local function hold(call, session_id, entry, fence)
   -- Each time: the set expires by the wall clock, so a jump of that clock can have taken it away.
   add('SADD', owned, member)
   if entry.state == 'active' and entry.accepted and entry.fence == fence then return end
-  if entry.state == 'pending' then
+  if entry.state == 'pending' or not entry.accepted then
     log('session.activated', call.id, session_id, instance, fence, 'renewed late')
   end
   entry.state, entry.accepted, entry.fence = 'active', true, fence
@@ -58,7 +58,8 @@ local function renew(call_key, session_key, call_id, session_id, fence, want_new
   if rolled_back then
     -- A fence that Redis never heard of proves that it lost writes: whoever it names is older than the caller.
     call.fence = math.max(call.fence, fence)
-    entry.owner, entry.incarnation, entry.rank, entry.accepted = instance, incarnation, rank, false
+    entry.owner, entry.incarnation, entry.rank = instance, incarnation, rank
+    entry.state, entry.accepted = 'active', true
     log('session.readopted', call_id, session_id, instance, next_fence(call), 'the store was rolled back')
   end
   if rolled_back or want_new_fence or entry.fence < call.fence then
