@@ -58,5 +58,6 @@ def __getattr__(name: str) -> Any:
     if name.startswith("Stream") and name in __all__:
         from mediaflow import limiter
 
-        return getattr(limiter, name)
+        found = globals()[name] = getattr(limiter, name)
+        return found
     raise AttributeError(f"module 'mediaflow' has no attribute {name!r}")

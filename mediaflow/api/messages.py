@@ -15,6 +15,7 @@ class CallAnswer(_Message, frozen=True, kw_only=True):
     """What ``POST /calls/{callId}`` answers: the session that the call has now.
 
     Attributes:
+        session_id: Sorts by time of creation.
         state: ``active`` when an instance owns it; ``pending`` when it waits for a slot. An answer that
             repeats an earlier one tells the state of now, which may be an ended one.
         owner: Id of the instance that owns it, None while pending.

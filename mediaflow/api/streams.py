@@ -39,6 +39,8 @@ class StreamAnswer(_Message, frozen=True, kw_only=True):
     Attributes:
         limit, active: How many streams (or devices) the user may have, and has.
         expires_at: RFC 3339 UTC; ``ttl_ms`` says the same as a duration, for clients whose clock is off.
+        ttl_ms: How long the stream lives unless it is heard of, in milliseconds.
+        heartbeat_interval_ms: How often it is to be heard of, in milliseconds.
         token: A signed JWT, or None while no key is known.
         degraded: Redis is away: nothing was counted.
     """
@@ -115,7 +117,12 @@ class StreamView(_Message, frozen=True, kw_only=True):
 
 
 class StreamList(_Message, frozen=True, kw_only=True):
-    """The live streams of a user, oldest first."""
+    """The live streams of a user.
+
+    Attributes:
+        limit, active: How many streams (or devices) the user may have, and has.
+        streams: Oldest first.
+    """
 
     limit: int
     active: int

@@ -16,12 +16,13 @@ MOST_STREAMS = 10_000
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One rule.
+    """How many streams, or devices, of one user may play at once; a start needs the consent of every rule.
 
     Attributes:
         policy: Its name, shown in refusals.
-        count: What it counts.
-        attribute: Count those with the same value of this attribute; streams without it are not counted.
+        count: What it counts: ``streams``, or distinct ``devices``.
+        attribute: Count those whose metadata have the same value of this attribute; streams without it are not
+            counted.
         where: Count only streams whose attributes have these values.
         max: How many it allows.
     """

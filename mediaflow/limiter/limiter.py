@@ -164,6 +164,11 @@ class StreamLimiter:
     async def heartbeat(self, user_id: str, stream_id: str, *, limit: int | None = None) -> StreamAnswer:
         """Keep a stream alive; one that expired comes back if ``readmit`` is set and there is room.
 
+        Args:
+            user_id: Whose stream it is.
+            stream_id: As :meth:`start` gave it.
+            limit: The user's limit as its token claims it; goes before all others.
+
         Raises:
             StreamUnknown: The id was never given to this user.
             StreamEnded: It is over.
@@ -188,6 +193,10 @@ class StreamLimiter:
     async def stop(self, user_id: str, stream_id: str) -> None:
         """End a stream; a heartbeat that comes late changes nothing any more.
 
+        Args:
+            user_id: Whose stream it is.
+            stream_id: As :meth:`start` gave it.
+
         Raises:
             StreamUnknown: The id was never given to this user.
             StreamEnded: It was over already.
@@ -211,7 +220,7 @@ class StreamLimiter:
         self.counts["stopped"] += 1
 
     async def list(self, user_id: str, *, limit: int | None = None) -> StreamList:
-        """Return the user's live streams, oldest first.
+        """Return the live streams of ``user_id``, oldest first; ``limit`` as for :meth:`heartbeat`.
 
         Raises:
             StoreUnavailable: Redis is away.
@@ -228,10 +237,14 @@ class StreamLimiter:
         return answers.listing(self._keyring, user_id, reply)
 
     async def set_limit(self, user_id: str, limit: int | None) -> None:
-        """Set how many streams a user may play from now on; live ones are left alone. None: as the setting says.
+        """Set how many streams a user may play from now on; live ones are left alone.
+
+        Args:
+            user_id: Whose limit it is.
+            limit: From 0 to 10,000; None goes back to the setting.
 
         Raises:
-            ValueError: It is none from 0 to 10,000.
+            ValueError: ``limit`` is none from 0 to 10,000.
             StoreUnavailable: Redis is away.
         """
         _check_id("userId", user_id)

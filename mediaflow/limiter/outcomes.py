@@ -8,7 +8,7 @@ class StreamRefused(Exception):
 
     Attributes:
         limit, active: How many streams (or devices) the user may have, and has.
-        conflicts: The streams in the way.
+        conflicts: The streams in the way, each with a code that ends it when a start brings it in ``terminate``.
         advice: The rules that were violated.
     """
 
@@ -25,7 +25,7 @@ class StreamRefused(Exception):
 
 
 class StreamEnded(Exception):
-    """The stream is over.
+    """The stream is over, and playback has to stop. Nothing but a new start brings it back.
 
     Attributes:
         reason: ``expired``, ``stopped`` or ``taken_over``.
@@ -41,18 +41,18 @@ class StreamEnded(Exception):
 
 
 class StreamUnknown(Exception):
-    """No stream of this user ever had this id."""
+    """No stream of this user ever had this id: it was made up, or is another user's."""
 
 
 class StreamKeyConflict(Exception):
-    """The idempotency key was used with another request."""
+    """The idempotency key was used with another request. Nothing was changed: take a new key."""
 
 
 class StreamThrottled(Exception):
-    """Too many requests within a minute.
+    """More requests within a minute than ``stream_throttle`` allows; nothing was changed.
 
     Attributes:
-        retry_after_s: When to try again.
+        retry_after_s: Seconds after which there is room again.
     """
 
     def __init__(self, scope: str, limit: int, retry_after_s: float) -> None:

@@ -53,19 +53,19 @@ END_PATIENCE_S = 1.0
 
 
 class NoFreeSlot(Exception):
-    """All slots are taken, and the call may not be queued here."""
+    """All slots are taken, and calls are not queued (``admission = "reject"``). Nothing was changed: try later."""
 
 
 class QueueFull(Exception):
-    """As many sessions are pending as ``max_pending`` allows."""
+    """As many sessions are pending as ``max_pending`` allows. Nothing was changed: try again later."""
 
 
 class Draining(Exception):
-    """The instance takes nothing new."""
+    """The instance takes nothing new, because it is about to end. Nothing was changed: ask another."""
 
 
 class KeyConflict(Exception):
-    """The idempotency key was used for this call with another body."""
+    """The idempotency key was used for this call with other metadata. Nothing was changed: take a new key."""
 
 
 _REFUSALS: dict[type[Exception], str] = {
