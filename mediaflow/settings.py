@@ -43,7 +43,7 @@ def _about(text: str, **bounds: Any) -> msgspec.Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set, with its default. See ``config/mediaflow.toml`` for a sentence on each."""
+    """Everything that can be set, with its default; durations in seconds. See ``config/README.md`` for each."""
 
     redis_url: Annotated[
         str,
@@ -275,6 +275,24 @@ def load(
         SettingsError: A value is of the wrong kind or out of bounds, two contradict each other, a key of
             the file is unknown, or the file cannot be read.
     """
+    return load_with_origins(flags, environ, config, spell=spell)[0]
+
+
+def load_with_origins(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    config: Path | None = None,
+    *,
+    spell: Callable[[str], str] = lambda name: "--" + name.replace("_", "-"),
+) -> tuple[Settings, Mapping[str, str]]:
+    """Gather settings as :func:`load` does; say also where each came from that is not the default.
+
+    Returns:
+        The settings, and by name the flag, the environment variable or the key and file that was given.
+
+    Raises:
+        SettingsError: As :func:`load`.
+    """
     environ = environ or {}
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -300,7 +318,7 @@ def load(
     take(given, spell)
     for name in values:
         _check_one(name, values, origin)
-    return Settings(**values)
+    return Settings(**values), origin
 
 
 def env_name(name: str) -> str:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from mediaflow import concurrency, loadbalancer, watchdog, worker
-from mediaflow.cli import status, submit, up
+from mediaflow.cli import settings, status, submit, up
 from mediaflow.web import program
 
 
@@ -34,6 +34,7 @@ for _command in (
     up.command,
     submit.command,
     status.command,
+    settings.command,
     worker.command,
     loadbalancer.command,
     watchdog.command,
