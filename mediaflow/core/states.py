@@ -95,28 +95,28 @@ STEPS: tuple[Step, ...] = (
 
 
 def diagram() -> str:
-    """Draw the table as a Mermaid state diagram; what may befall every live session is drawn once, for all of them."""
+    """Draw the table as a Mermaid state diagram; each arrow bears the scripts that make its step.
+
+    Ends are drawn from all live stages together, also where a script makes the step from some of them only, and what
+    leads from a stage to itself is left out: the picture is for an overview, the table is exact.
+    """
     scripts: dict[tuple[str, str], list[str]] = {}
     for step in STEPS:
-        if step.target == "absent":
+        if step.target in ("absent", step.source):
             continue
-        alike = {one.source for one in STEPS if (one.script, one.target) == (step.script, step.target)}
-        shared = step.target in ENDED and alike.issuperset(LIVE)
-        source = "live" if shared else "[*]" if step.source == "absent" else step.source
+        source = "live" if step.target in ENDED else "[*]" if step.source == "absent" else step.source
         label = scripts.setdefault((source, step.target), [])
         if step.script not in label:
             label.append(step.script)
-    inside = {(source, target) for source, target in scripts if source in LIVE and target in LIVE}
-    lines = [f"{source} --> {target}: {', '.join(label)}" for (source, target), label in scripts.items()]
-    inner = [line for line, edge in zip(lines, scripts, strict=True) if edge in inside]
-    outer = [line for line, edge in zip(lines, scripts, strict=True) if edge not in inside]
-    forgotten = [f"{state} --> [*]: retention over" for state in ENDED]
+    arrows = {edge: f"{edge[0]} --> {edge[1]}: {', '.join(label)}" for edge, label in scripts.items()}
     return "\n".join(
         [
             "stateDiagram-v2",
             "    state live {",
-            *(f"        {line}" for line in inner),
+            *(f"        {arrow}" for (source, _), arrow in arrows.items() if source != "live"),
             "    }",
-            *(f"    {line}" for line in (*outer, *forgotten)),
+            "    [*] --> live",
+            *(f"    {arrow}" for (source, _), arrow in arrows.items() if source == "live"),
+            *(f"    {state} --> [*]" for state in ENDED),
         ]
     )

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import datetime as dt
 import ipaddress
+import re
 import uuid
+from pathlib import Path
 
 import pytest
 import redis
@@ -29,7 +31,7 @@ COMMANDS = tuple(
     )
     for name in line.split()
 )
-"""What a user of Redis has to be allowed; README.md tells people to write just this."""
+"""What a user of Redis has to be allowed; config/security.md tells people to write just this."""
 
 PASSWORD = "sesame-and-more"
 CREDENTIALS = (f"mediaflow:{PASSWORD}-not", f"nobody:{PASSWORD}", f":{PASSWORD}")
@@ -198,7 +200,12 @@ def user(redis_server):
     raw.close()
 
 
-async def test_the_rights_that_the_readme_names_suffice(user):
+def test_the_rights_that_people_are_told_to_give_are_these():
+    page = (Path(__file__).parents[2] / "config" / "security.md").read_text()
+    assert sorted(re.findall(r" (\+\w+)", page)) == sorted(COMMANDS)
+
+
+async def test_the_rights_that_are_named_suffice(user):
     url, namespace = user()
     await use_everything(url, namespace)
     assert user.refusals() == []
