@@ -9,6 +9,7 @@ from aiohttp import web
 from mediaflow import console
 from mediaflow.loadbalancer.balancer import Balancer
 from mediaflow.loadbalancer.courier import Answer, HttpCourier, Request, open_client
+from mediaflow.loadbalancer.drainer import Drainer
 from mediaflow.loadbalancer.roster import Roster
 from mediaflow.runtime.clock import SystemClock
 from mediaflow.settings import Settings
@@ -24,7 +25,12 @@ FLAGS = ("admission",)
 
 
 def surface(
-    balancer: Balancer, roster: Roster, store: RedisStore, settings: Settings, feed: events.EventFeed
+    balancer: Balancer,
+    roster: Roster,
+    store: RedisStore,
+    settings: Settings,
+    feed: events.EventFeed,
+    drainer: Drainer,
 ) -> Surface:
     """Return the HTTP face of a balancer."""
     face = Surface(NAME, settings, lambda: roster.problem)
@@ -52,7 +58,10 @@ def surface(
         metadata = await bodies.read_metadata(request)
         return _pass_on(await balancer.place(Request(call_id, metadata.encoded, key)))
 
-    face.add(calls.placing_route(place))
+    async def drain(request: web.Request) -> web.Response:
+        return _pass_on(await drainer.drain(calls.instance_id_of(request)))
+
+    face.add(calls.placing_route(place), calls.draining_route(drain))
     calls.add_routes(face, store)
     events.add_routes(face, feed)
     health.add_routes(face)
@@ -70,8 +79,9 @@ async def build(settings: Settings, bound: Bound, store: RedisStore) -> AsyncGen
     roster = Roster(store, SystemClock(), random.Random())  # noqa: S311
     feed = events.EventFeed(store)
     async with open_client() as client, background(roster.run(), feed.run()):
-        balancer = Balancer(roster, HttpCourier(client, settings.api_token), settings.admission)
-        face = surface(balancer, roster, store, settings, feed)
+        courier = HttpCourier(client, settings.api_token)
+        balancer = Balancer(roster, courier, settings.admission)
+        face = surface(balancer, roster, store, settings, feed, Drainer(store, courier))
         face.measure(store)
         yield Program(
             app=face.application(),

@@ -1,5 +1,6 @@
 """Carries one request to one instance, and says what became of it."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
@@ -75,9 +76,24 @@ class HttpCourier:
         headers = {**self._headers, **key, **tracing.headers()}
         if slot_only:
             headers[PLACEMENT_HEADER] = SLOT_ONLY
-        url = URL(f"http://{address}/calls/{quote(request.call_id, safe='')}", encoded=True)
+        return await self._post(f"{address}/calls/{quote(request.call_id, safe='')}", request.body, headers)
+
+    async def drain(self, address: str, instance_id: str) -> Answer:
+        """Ask an instance to drain.
+
+        Raises:
+            NotConnected: It was not reached.
+            NoAnswer: It was, and may drain or not.
+        """
+        return await self._post(
+            f"{address}/instances/{quote(instance_id, safe='')}/drain", b"", self._headers
+        )
+
+    async def _post(self, place: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:
-            async with self._client.post(url, data=request.body, headers=headers) as response:
+            async with self._client.post(
+                URL(f"http://{place}", encoded=True), data=body, headers=headers
+            ) as response:
                 return Answer(
                     response.status,
                     await response.read(),

@@ -132,6 +132,8 @@ class Instance:
         self._refusals: set[asyncio.Task[None]] = set()
         self._queueing = asyncio.Lock()
         self._stopped = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._why_leaving = ""
         self._group: asyncio.TaskGroup | None = None
         self._main: asyncio.Task[None] | None = None
         self._drain_task: asyncio.Task[None] | None = None
@@ -142,6 +144,11 @@ class Instance:
     def instance_id(self) -> str:
         """Its name in the registry."""
         return self._registration.instance_id
+
+    @property
+    def address(self) -> str:
+        """``host:port`` at which others reach it; empty when embedded."""
+        return self._registration.address
 
     @property
     def rank(self) -> str:
@@ -223,9 +230,19 @@ class Instance:
 
         Returns when no session is left. May be called more than once, also at the same time.
         """
+        await asyncio.shield(self.begin_drain("drained"))
+
+    def begin_drain(self, why: str) -> asyncio.Task[None]:
+        """Begin to drain and do not wait for it; once it has begun, this changes nothing.
+
+        Args:
+            why: For whoever waits in :meth:`wait_leaving`, in a line.
+        """
         if self._drain_task is None:
+            self._registration.state = "draining"
             self._drain_task = asyncio.create_task(self._drain(), name=f"drain {self.instance_id}")
-        await asyncio.shield(self._drain_task)
+            self._leave(why)
+        return self._drain_task
 
     async def abort(self) -> None:
         """End at once and say nothing to anyone, as a crash would; sessions are left to their leases."""
@@ -234,11 +251,22 @@ class Instance:
             if task is not None and not task.done():
                 task.cancel()
                 await asyncio.wait([task])
+        self._leave("aborted")
         self._stopped.set()
 
     async def wait_ready(self) -> None:
         """Return when Redis knows the instance, for the first time."""
         await self._registration.registered.wait()
+
+    async def wait_leaving(self) -> str:
+        """Return why the instance leaves, once it has begun to drain or has ended; whoever waits drains it.
+
+        Raises:
+            ExceptionGroup: It ended by a fault of its own.
+        """
+        await self._leaving.wait()
+        self._raise_fault()
+        return self._why_leaving
 
     async def wait_stopped(self) -> None:
         """Return when the instance has ended; by itself it does so when a newer process has taken its id.
@@ -247,6 +275,9 @@ class Instance:
             ExceptionGroup: It ended by a fault of its own.
         """
         await self._stopped.wait()
+        self._raise_fault()
+
+    def _raise_fault(self) -> None:
         if self._main is not None and self._main.done() and not self._main.cancelled():
             self._main.result()
 
@@ -458,12 +489,17 @@ class Instance:
         if not main.cancelled() and (error := main.exception()) is not None:
             log.critical("instance.failed", instance=self.instance_id, exc_info=error)
             self._registration.state = "stopped"
+            self._leave("failed")
             self._stopped.set()
 
     def _on_superseded(self) -> None:
         if self._drain_task is None:
             log.error("instance.superseded", instance=self.instance_id, reason="a newer process uses this id")
-            self._drain_task = asyncio.create_task(self._drain(), name=f"drain {self.instance_id}")
+            self.begin_drain("a newer process runs under its id")
+
+    def _leave(self, why: str) -> None:
+        self._why_leaving = self._why_leaving or why
+        self._leaving.set()
 
     async def _drain(self) -> None:
         await self._registration.announce_drain(lambda: (self.slots, self.used))

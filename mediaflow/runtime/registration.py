@@ -37,6 +37,7 @@ class Registration:
     Attributes:
         state: ``starting`` until Redis knows the instance; the rest is set by the instance.
         incarnation: Which process of this id it is, by Redis's count; 0 until Redis gave one.
+        address: ``host:port`` at which others reach the instance; empty when embedded.
         problem: Why it is out of touch with Redis, empty if it is not.
         registered: Set once Redis knows the instance.
     """
@@ -51,8 +52,8 @@ class Registration:
         self.incarnation = 0
         self.state: State = "starting"
         self.problem = "has not reached Redis yet"
+        self.address = address
         self._store = store
-        self._address = address
         self._token = f"{randomness.getrandbits(64):016x}"
         self.registered = asyncio.Event()
         self._due = asyncio.Event()
@@ -114,7 +115,7 @@ class Registration:
             token=self._token,
             incarnation=self.incarnation,
             rank=self.rank,
-            address=self._address,
+            address=self.address,
             slots=slots,
             used=used,
             state="draining" if self.state == "draining" else "ready",

@@ -111,6 +111,11 @@ class ProcessFleet:
             self._chronicle.died(child.name, end.at_ms, how)
             if end.pause_s is not None:
                 return
+        if end.was_ready and end.status == 0 and end.pause_s is not None:
+            self._screen.event(
+                f"{child.name} left, as it was asked to; starting it again in {end.pause_s:g} s", ODD
+            )
+            return
         last = f": {end.last_words}" if end.last_words and end.status > 0 else ""
         ended = "ended" if end.was_ready else "ended before it was ready"
         if end.pause_s is None:

@@ -25,7 +25,7 @@ from mediaflow.supervisor.chronicle import Chronicle
 from mediaflow.supervisor.fleet import BAD, DRAIN_GRACE_S, GOOD, ODD
 from mediaflow.supervisor.plan import BALANCER, CONCURRENCY, WATCHDOG, Plan
 from mediaflow.supervisor.screen import Screen
-from mediaflow.web.hosting import EXIT_USAGE, Build, Hosted, StartError, hosted
+from mediaflow.web.hosting import EXIT_USAGE, Build, Hosted, Program, StartError, hosted
 
 _READY_DEADLINE_S = 10.0
 
@@ -146,9 +146,17 @@ class LocalFleet:
                 async with asyncio.timeout(FIRST_PAUSE_S):
                     await part.told.wait()
 
-    async def _until_told(self, part: _Part, program: Any) -> None:
-        """Wait for the wish to kill or to stop, and do it."""
-        await part.told.wait()
+    async def _until_told(self, part: _Part, program: Program) -> None:
+        """Wait for the wish to kill or to stop, be it the program's own, and do it."""
+        told, ended = asyncio.ensure_future(part.told.wait()), asyncio.ensure_future(program.ended())
+        try:
+            await asyncio.wait((told, ended), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+            ended.cancel()
+            await asyncio.gather(told, ended, return_exceptions=True)
+        if not part.told.is_set():
+            self._screen.event(f"{part.name} leaves ({ended.result()}) and is started again", ODD)
         if part.killed_at_ms:
             self._chronicle.died(part.name, part.killed_at_ms, "killed in this process")
             await program.abort()

@@ -30,6 +30,12 @@ SLOT_ONLY = "slot"
 """As the value of that header: take the call into a free slot here and now, or refuse it."""
 
 _ANY = (400, 401, 503)
+_INSTANCE_ID = Parameter(
+    "instanceId",
+    "path",
+    "Name of the instance.",
+    {"type": "string", "pattern": r"^[A-Za-z0-9._~:@+\-]{1,64}$"},
+)
 
 
 class CallRoutes:
@@ -163,6 +169,32 @@ def placing_route(handler: Handler, *further: Parameter) -> Route:
         parameters=(CALL_ID, key, *further),
         takes_object=True,
         traced=True,
+    )
+
+
+def draining_route(handler: Handler) -> Route:
+    """Return the route of ``POST /instances/{instanceId}/drain``, which each program answers in its own way."""
+    return Route(
+        method="POST",
+        path="/instances/{instanceId}/drain",
+        handler=handler,
+        summary="Have an instance take nothing new, hand its sessions off and end; asking again changes nothing.",
+        answers={202: InstanceView},
+        refusals=(401, 404, 503),
+        meanings={202: "It drains.", 404: "There is no such instance, or it has left."},
+        parameters=(_INSTANCE_ID,),
+    )
+
+
+def instance_id_of(request: web.Request) -> str:
+    """Return the request's instance id, percent-decoded once; it may be none that any instance could have."""
+    return request.match_info["instanceId"]
+
+
+def unknown_instance(instance_id: str, where: str) -> Refusal:
+    """Return the 404 of an instance that is not ``where`` it was asked for."""
+    return Refusal(
+        404, f"there is no instance {instance_id[:80]!r} {where}: GET /instances lists those there are"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from aiohttp import web
 
+from mediaflow.api.messages import InstanceView
 from mediaflow.runtime.instance import Draining, Instance, KeyConflict, NoFreeSlot, Placement, QueueFull
 from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
@@ -99,7 +100,13 @@ def surface(instance: Instance, store: Store, settings: Settings, feed: events.E
         )
         return json_response(answer, 201 if answer.created else 200)
 
-    face.add(calls.placing_route(place, _PLACEMENT))
+    async def drain(request: web.Request) -> web.Response:
+        if calls.instance_id_of(request) != instance.instance_id:
+            raise calls.unknown_instance(calls.instance_id_of(request), f"here, but {instance.instance_id}")
+        instance.begin_drain("a drain was asked for over HTTP")
+        return json_response(_view(instance), 202)
+
+    face.add(calls.placing_route(place, _PLACEMENT), calls.draining_route(drain))
     calls.add_routes(face, store)
     events.add_routes(face, feed)
     health.add_routes(face)
@@ -116,11 +123,6 @@ def hosting(handler: Handler) -> Build:
         instance = Instance(store, handler, settings, address=advertised(settings, bound))
         feed = events.EventFeed(store)
         async with background(feed.run()), instance:
-
-            async def ended() -> str:
-                await instance.wait_stopped()
-                return "the instance ended: a newer process runs under its id"
-
             face = surface(instance, store, settings, feed)
             face.measure(store)
             yield Program(
@@ -128,7 +130,7 @@ def hosting(handler: Handler) -> Build:
                 problem=lambda: _problem(instance),
                 announces=True,
                 drain=instance.drain,
-                ended=ended,
+                ended=instance.wait_leaving,
                 closing=feed.close,
                 abort=instance.abort,
             )
@@ -186,6 +188,18 @@ def _problem(instance: Instance) -> str:
     if instance.state in ("draining", "stopped"):
         return f"the instance {instance.instance_id} is {instance.state}"
     return instance.problem
+
+
+def _view(instance: Instance) -> InstanceView:
+    """Describe an instance that drains."""
+    return InstanceView(
+        instance_id=instance.instance_id,
+        address=instance.address or None,
+        slots=instance.slots,
+        used=instance.used,
+        state="draining",
+        heartbeat_age_ms=0,
+    )
 
 
 def _slot_only(request: web.Request) -> bool:

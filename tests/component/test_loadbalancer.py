@@ -11,6 +11,7 @@ from harness.surfaces import (
     active,
     client_of,
     conflict,
+    draining,
     found,
     full,
     own_settings,
@@ -20,12 +21,14 @@ from harness.surfaces import (
     report,
     silent,
     store_away,
+    unauthorized,
 )
 from harness.waiting import eventually
 
 from mediaflow.loadbalancer.app import surface
 from mediaflow.loadbalancer.balancer import Balancer
 from mediaflow.loadbalancer.courier import HttpCourier
+from mediaflow.loadbalancer.drainer import Drainer
 from mediaflow.loadbalancer.roster import Roster
 from mediaflow.web.events import EventFeed
 
@@ -69,8 +72,9 @@ async def staged(try_timeout_s=5.0, **settings):
         outward = await stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=try_timeout_s))
         )
-        balancer = Balancer(roster, HttpCourier(outward, about.api_token), about.admission)
-        face = surface(balancer, roster, store, about, EventFeed(store))
+        courier = HttpCourier(outward, about.api_token)
+        balancer = Balancer(roster, courier, about.admission)
+        face = surface(balancer, roster, store, about, EventFeed(store), Drainer(store, courier))
         client = await stack.enter_async_context(client_of(face.application()))
         yield Stage(store, roster, client, clock)
 
@@ -280,6 +284,60 @@ async def test_a_suspect_is_asked_again_once_it_beats(stage):
         stage.clock.now_s += 1.0
         await stage.joins(a)
         assert [record.instance_id for record in stage.roster.live()] == ["a"]
+
+
+async def test_an_instance_is_drained_at_its_own_address_with_the_token():
+    async with staged(api_token="s3cret") as stage, pretend_instance("a", draining) as a:
+        await stage.joins(a)
+        assert (await stage.client.post("/instances/a/drain")).status == 401
+        assert not a.asked
+        answer = await stage.client.post("/instances/a/drain", headers={"Authorization": "Bearer s3cret"})
+        assert (answer.status, (await answer.json())["state"]) == (202, "draining")
+        assert a.asked[0].headers["Authorization"] == "Bearer s3cret"
+
+
+async def test_an_instance_that_drains_already_is_asked_again(stage):
+    async with pretend_instance("a", draining) as a:
+        await stage.joins(a, state="draining")
+        assert (await stage.client.post("/instances/a/drain")).status == 202
+        assert len(a.asked) == 1
+
+
+async def test_an_instance_that_is_not_known_cannot_be_drained(stage):
+    async with pretend_instance("a") as a:
+        await stage.joins(a)
+        answer = await stage.client.post("/instances/b/drain")
+        assert answer.status == 404
+        assert "'b'" in (await answer.json())["detail"]
+        assert not a.asked
+
+
+@pytest.mark.parametrize(
+    ("answered", "told"),
+    [(silent, "may or may not"), (unauthorized, "MEDIAFLOW_API_TOKEN"), (full, "status 503")],
+)
+async def test_an_instance_that_does_not_say_it_drains_is_503(stage, answered, told):
+    async with pretend_instance("a", answered) as a:
+        await stage.joins(a)
+        answer = await stage.client.post("/instances/a/drain")
+        assert answer.status == 503
+        assert "Retry-After" in answer.headers
+        assert told in (await answer.json())["detail"]
+
+
+async def test_an_instance_that_cannot_be_reached_is_503_with_its_address(stage):
+    async with pretend_instance("gone") as gone:
+        await stage.joins(gone)
+    answer = await stage.client.post("/instances/gone/drain")
+    assert answer.status == 503
+    assert gone.address in (await answer.json())["detail"]
+
+
+async def test_an_embedded_instance_is_drained_by_its_program_and_the_answer_says_so(stage):
+    await stage.store.heartbeat(report("embedded", address=""))
+    answer = await stage.client.post("/instances/embedded/drain")
+    assert answer.status == 503
+    assert "program" in (await answer.json())["detail"]
 
 
 async def test_the_token_is_asked_for_and_passed_on():

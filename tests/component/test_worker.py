@@ -6,6 +6,7 @@ import types
 import pytest
 from harness.surfaces import client_of, own_settings, own_store
 from harness.waiting import eventually
+from yarl import URL
 
 from mediaflow.runtime.instance import Instance, QueueFull
 from mediaflow.runtime.meter import InstanceMeter
@@ -96,6 +97,31 @@ async def test_a_draining_instance_takes_nothing_new_and_still_answers_reads(sta
     assert (await stage.client.get("/healthz")).status == 200
     shown = await (await stage.client.get("/calls/call-1")).json()
     assert shown["state"] == "pending"
+
+
+async def test_an_instance_that_is_told_to_drains_leaves_and_says_so_each_time(stage):
+    await stage.post("call-1")
+    path = f"/instances/{stage.instance.instance_id}/drain"
+    first = await stage.client.post(path)
+    told = await first.json()
+    assert first.status == 202
+    assert told["instanceId"] == stage.instance.instance_id
+    assert (told["state"], told["slots"], told["used"], told["address"]) == ("draining", 2, 1, "127.0.0.1:1")
+    assert (await stage.post("call-2"))[0].status == 503
+    assert "HTTP" in await stage.instance.wait_leaving()
+    await stage.instance.wait_stopped()
+    assert (await stage.client.post(path)).status == 202
+    assert await stage.store.instances() == []
+    shown = await (await stage.client.get("/calls/call-1")).json()
+    assert shown["state"] == "pending"
+
+
+@pytest.mark.parametrize("name", ["another", "a%2Fb", "%00", "x" * 65])
+async def test_an_instance_is_not_drained_under_another_name(stage, name):
+    answer = await stage.client.post(URL(f"/instances/{name}/drain", encoded=True))
+    assert answer.status == 404
+    assert "GET /instances" in (await answer.json())["detail"]
+    assert stage.instance.state == "ready"
 
 
 async def test_an_unknown_placement_is_400(stage):

@@ -110,6 +110,7 @@ class PretendInstance:
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_post("/calls/{call_id:[^/]+}", self._place)
+        app.router.add_post("/instances/{call_id:[^/]+}/drain", self._place)
         return app
 
     async def _place(self, request: web.Request) -> web.Response:
@@ -132,6 +133,17 @@ async def pending(instance, request, asked):
 async def found(instance, request, asked):
     del request
     return _placed(instance, asked, "active", 200)
+
+
+async def draining(instance, request, asked):
+    del request, asked
+    body = {"instanceId": instance.name, "address": instance.address, "state": "draining"}
+    return web.json_response(body | {"slots": 10, "used": 3, "heartbeatAgeMs": 0}, status=202)
+
+
+async def unauthorized(instance, request, asked):
+    del instance, request, asked
+    return problem(401, "this needs a token")
 
 
 async def full(instance, request, asked):

@@ -207,6 +207,28 @@ async def test_a_worker_whose_id_a_newer_one_uses_drains_and_ends_well(fleet):
     assert logged(old, "newer process")
 
 
+async def test_a_worker_that_is_drained_through_the_balancer_hands_off_leaves_and_ends_well(fleet, http):
+    await fleet.watchdog()
+    alpha = await fleet.worker("alpha", 5)
+    async with http.post(f"{alpha.url}/calls/call-1") as answer:
+        assert (answer.status, (await answer.json())["owner"]) == (201, "alpha")
+    await fleet.worker("beta", 5)
+    balancer = await fleet.balancer()
+    async with http.post(f"{balancer.url}/instances/alpha/drain") as answer:
+        assert (answer.status, (await answer.json())["state"]) == (202, "draining")
+    assert await alpha.ended(10) == 0
+
+    async def owner():
+        async with http.get(f"{balancer.url}/calls/call-1") as answer:
+            return (await answer.json())["sessions"][0]["owner"]
+
+    await eventually(owner, 5, until=lambda seen: seen == "beta")
+    _, body = await status_of(http, f"{balancer.url}/instances")
+    assert [found["instanceId"] for found in json.loads(body)["instances"]] == ["beta"]
+    async with http.post(f"{balancer.url}/instances/alpha/drain") as answer:
+        assert answer.status == 404
+
+
 @pytest.mark.slow
 async def test_open_event_streams_do_not_hold_up_the_end(fleet, http):
     balancer = await fleet.balancer()

