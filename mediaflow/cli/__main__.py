@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from mediaflow import concurrency, loadbalancer, watchdog, worker
-from mediaflow.cli import settings, status, submit, up
+from mediaflow.cli import call, completion, drain, settings, status, submit, top, up
 from mediaflow.web import program
 
 
@@ -35,10 +35,14 @@ for _command in (
     submit.command,
     status.command,
     settings.command,
+    top.command,
+    call.command,
+    drain.command,
     worker.command,
     loadbalancer.command,
     watchdog.command,
     concurrency.command,
+    completion.command,
 ):
     group.add_command(_command)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from mediaflow.api.messages import InstanceView
-from mediaflow.cli.submit import DEFAULT_URL
+from mediaflow.cli import drawing
+from mediaflow.cli.asking import DEFAULT_URL, balancer, json_option, print_json
 from mediaflow.settings import Settings, env_name, load
 from mediaflow.store import NamespaceMismatch, Store, StoreError, open_store
-from mediaflow.supervisor.caller import Caller, Unreachable
+from mediaflow.supervisor.caller import Unreachable
 from mediaflow.supervisor.figures import count
 from mediaflow.web.hosting import EXIT_USAGE, StartError
 from mediaflow.web.program import setting_option
@@ -37,16 +37,14 @@ def _status(url: str | None, config: Path | None, *, as_json: bool, **flags: str
         raise click.UsageError("--redis and --url exclude each other: give the one that you want to ask")
     settings = load(flags, os.environ, config)
     named = flags["redis_url"] or env_name("redis_url") in os.environ
+    ask = _ask_store(settings) if named and not url else _ask_balancer(url or DEFAULT_URL, named=bool(url))
     try:
-        found = asyncio.run(
-            _ask_store(settings)
-            if named and not url
-            else _ask_balancer(url or DEFAULT_URL, settings, named=bool(url))
-        )
+        with drawing.console(stderr=True).status("counting calls"):
+            found = asyncio.run(ask)
     except TimeoutError:
         raise StartError(f"no complete answer within {_DEADLINE_S:g} s") from None
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        print_json(found)
     else:
         _show(found)
     return 0
@@ -90,13 +88,12 @@ async def _count_in_store(store: Store) -> Counter[str]:
             return states
 
 
-async def _ask_balancer(url: str, settings: Settings, *, named: bool) -> Status:
+async def _ask_balancer(url: str, *, named: bool) -> Status:
     states: Counter[str] = Counter()
     try:
-        async with asyncio.timeout(_DEADLINE_S), Caller(url, api_token=settings.api_token) as caller:
-            await caller.check()
+        async with asyncio.timeout(_DEADLINE_S), balancer(url) as caller:
             instances = await caller.instances()
-            async for call in caller.calls():
+            async for call in caller.calls(page=_PAGE):
                 states[call.state] += 1
     except Unreachable as error:
         hint = "" if named else ", or ask Redis itself with --redis URL"
@@ -109,7 +106,7 @@ def _in_order(states: Counter[str]) -> dict[str, int]:
 
 
 def _show(found: Status) -> None:
-    console = Console(highlight=False)
+    console = drawing.console()
     if not found.instances:
         console.print("no live instance: start one with `mediaflow worker`")
     else:
@@ -118,24 +115,44 @@ def _show(found: Status) -> None:
     used = sum(view.used for view in found.instances)
     console.print(f"\n{count(len(found.instances), 'instance')}, {used} of {slots} slots used")
     known = {state: number for state, number in found.calls.items() if number}
-    parts = ", ".join(f"{number} {state}" for state, number in known.items())
+    parts = ", ".join(f"{number:,} {state}" for state, number in known.items())
     console.print(f"{count(sum(known.values()), 'call')}{': ' + parts if parts else ''}")
+    if note := _note(found):
+        console.print(note, style="yellow")
+
+
+def _note(found: Status) -> str:
+    """Say why calls wait; empty if none does, or if nothing is known to be wrong."""
+    pending = found.calls["pending"]
+    if not pending:
+        return ""
+    ready = [view for view in found.instances if view.state == "ready"]
+    free = sum(max(0, view.slots - view.used) for view in ready)
+    waits = f"{count(pending, 'call')} {'waits' if pending == 1 else 'wait'}"
+    if not ready:
+        return f"{waits}: no instance takes calls; start one with `mediaflow worker`"
+    if not free:
+        return f"{waits} for a slot: start more workers, or give them more --slots"
+    return (
+        f"{waits} though {count(free, 'slot')} seem free: if that lasts, see that a `mediaflow watchdog` runs"
+    )
 
 
 def _table(instances: list[InstanceView]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("instance", overflow="fold", max_width=30)
-    table.add_column("state")
-    table.add_column("used", justify="right")
-    table.add_column("slots", justify="right")
-    table.add_column("heartbeat", justify="right")
-    table.add_column("address", overflow="fold")
+    table = drawing.table(
+        "instance", "state", "slots", "used", "of", "heartbeat", "address", right=("used", "of", "heartbeat")
+    )
+    for column in ("instance", "address"):
+        found = next(one for one in table.columns if one.header == column)
+        found.no_wrap, found.overflow = False, "fold"
+    table.columns[0].max_width = 30
     for view in instances:
         table.add_row(
             view.instance_id,
-            view.state,
-            str(view.used),
-            str(view.slots),
+            drawing.state(view.state),
+            drawing.slots(view.used, view.slots, 12),
+            f"{view.used:,}",
+            f"{view.slots:,}",
             f"{view.heartbeat_age_ms / 1000:.1f} s ago",
             view.address or "(embedded)",
         )
@@ -148,7 +165,13 @@ command = click.Command(
     help="Show the instances and count the calls by state, as a balancer or Redis knows them.",
     short_help="Show instances and calls.",
     params=[
-        click.Option(["--url"], metavar="URL", help=f"Ask this balancer. Default: {DEFAULT_URL}."),
+        click.Option(
+            ["--url"],
+            metavar="URL",
+            envvar="MEDIAFLOW_URL",
+            show_envvar=True,
+            help=f"Ask this balancer. Default: {DEFAULT_URL}.",
+        ),
         setting_option("redis_url", "a balancer is asked instead"),
         setting_option("namespace"),
         setting_option("partitions"),
@@ -157,6 +180,6 @@ command = click.Command(
             type=click.Path(path_type=Path),
             help="A TOML file with settings; flags and the environment outrank it.",
         ),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print as JSON."),
+        json_option("all of it"),
     ],
 )

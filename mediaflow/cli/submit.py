@@ -1,7 +1,6 @@
 """`mediaflow submit`: so many calls at such a rate, and how they were answered."""
 
 import asyncio
-import os
 import secrets
 import time
 from collections import Counter
@@ -13,14 +12,12 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mediaflow.cli.asking import balancer, json_option, print_json, run, url_option
 from mediaflow.core.names import IllegalName, check_call_id
-from mediaflow.settings import load
-from mediaflow.supervisor.caller import Caller, Placed, Unreachable
+from mediaflow.supervisor.caller import Caller, Placed
 from mediaflow.supervisor.figures import count, percentile
 from mediaflow.supervisor.pacing import paced
-from mediaflow.web.hosting import StartError
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _MOST_PROBLEMS = 5
 
@@ -92,12 +89,9 @@ def _submit(
         check_call_id(f"{order.prefix}{order.calls}")
     except IllegalName as error:
         raise click.UsageError(f"--prefix {prefix!r}: {error}") from None
-    try:
-        result = asyncio.run(_run(order, load({}, os.environ).api_token))
-    except Unreachable as error:
-        raise StartError(str(error)) from None
+    result = run(_run(order))
     if as_json:
-        click.echo(msgspec.json.encode(result).decode())
+        print_json(result)
     else:
         _show(order, result)
     return 1 if result.refused or result.not_ended else 0
@@ -146,7 +140,7 @@ class _Submission:
         self._told(self.result)
 
 
-async def _run(order: Order, api_token: str) -> Result:
+async def _run(order: Order) -> Result:
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
@@ -158,8 +152,7 @@ async def _run(order: Order, api_token: str) -> Result:
         disable=not console.is_terminal,
         transient=True,
     )
-    async with Caller(order.url, api_token=api_token) as caller:
-        await caller.check()
+    async with balancer(order.url) as caller:
         with bar:
             submitting = bar.add_task("submitting", total=order.calls, refused="")
             ending = None if order.hold is None else bar.add_task("ending", total=order.calls, refused="")
@@ -220,9 +213,7 @@ command = click.Command(
             metavar="R",
             help="Calls a second; 0: as fast as they are answered.",
         ),
-        click.Option(
-            ["--url"], default=DEFAULT_URL, show_default=True, metavar="URL", help="Where the balancer is."
-        ),
+        url_option(),
         click.Option(
             ["--prefix"],
             default="",
@@ -242,6 +233,6 @@ command = click.Command(
             help="End each call after S seconds.",
         ),
         click.Option(["--end"], is_flag=True, help="End each call as soon as it was answered."),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print the summary as JSON."),
+        json_option("the summary"),
     ],
 )

@@ -10,21 +10,37 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 import aiohttp
 import msgspec
 
-from mediaflow.api.messages import CallAnswer, CallList, CallView, InstanceList, InstanceView, Problem
+from mediaflow.api.messages import (
+    CallAnswer,
+    CallList,
+    CallView,
+    EventView,
+    History,
+    InstanceList,
+    InstanceView,
+    Problem,
+)
 
 _T = TypeVar("_T")
 
 PAGE = 200
 _MOST_CONNECTIONS = 64
+_SILENCE_S = 40.0
+"""A feed of events that says nothing for so long, not even that it is still there, is broken."""
 
 
 class Unreachable(Exception):
     """Nothing answers at the address, or not as mediaflow does; the message is for people."""
+
+
+class NotThere(Unreachable):
+    """What was asked for does not exist; the message says so."""
 
 
 class Placed(NamedTuple):
@@ -113,7 +129,7 @@ class Caller:
                 except Unreachable as error:
                     problem = str(error)
                 break
-            problem = _problem(status, found)
+            problem = self._problem(status, found)
             over = time.monotonic() - began + 0.2 >= self._deadline_s
             if over or not (status == 0 or (patient and status == 503)):
                 break
@@ -137,14 +153,22 @@ class Caller:
         Raises:
             Unreachable: There was no usable answer.
         """
-        status, found = await self._ask("GET", f"/calls/{call_id}")
+        status, found = await self._ask("GET", f"/calls/{quote(call_id, safe='')}")
         if status == 404:
             return None
-        if status != 200:
-            raise Unreachable(_problem(status, found))
-        return _decode(found, CallView)
+        return self._understood(status, found, CallView)
 
-    async def calls(self, state: str | None = None) -> AsyncIterator[CallView]:
+    async def history(self, call_id: str) -> list[EventView]:
+        """Return what happened to a call, oldest first.
+
+        Raises:
+            NotThere: The call is not known.
+            Unreachable: There was no usable answer.
+        """
+        status, found = await self._ask("GET", f"/calls/{quote(call_id, safe='')}/history")
+        return self._understood(status, found, History).events
+
+    async def calls(self, state: str | None = None, *, page: int = PAGE) -> AsyncIterator[CallView]:
         """Give all calls, or those in a state, page by page.
 
         Raises:
@@ -153,19 +177,17 @@ class Caller:
         cursor: str | None = None
         while True:
             query = (
-                {"limit": str(PAGE)}
+                {"limit": str(page)}
                 | ({"cursor": cursor} if cursor else {})
                 | ({"state": state} if state else {})
             )
             status, found = await self._ask("GET", "/calls", query=query)
-            if status != 200:
-                raise Unreachable(_problem(status, found))
-            page = _decode(found, CallList)
-            for call in page.calls:
+            listed = self._understood(status, found, CallList)
+            for call in listed.calls:
                 yield call
-            if page.cursor is None:
+            if listed.cursor is None:
                 return
-            cursor = page.cursor
+            cursor = listed.cursor
 
     async def instances(self) -> list[InstanceView]:
         """Return the instances.
@@ -174,9 +196,47 @@ class Caller:
             Unreachable: There was no usable answer.
         """
         status, found = await self._ask("GET", "/instances")
-        if status != 200:
-            raise Unreachable(_problem(status, found))
-        return _decode(found, InstanceList).instances
+        return self._understood(status, found, InstanceList).instances
+
+    async def drain(self, instance_id: str) -> InstanceView:
+        """Have an instance drain, and return it as it is then; it may be asked again and again.
+
+        Raises:
+            NotThere: There is no such instance.
+            Unreachable: There was no usable answer; it may or may not drain.
+        """
+        status, found = await self._ask("POST", f"/instances/{quote(instance_id, safe='')}/drain")
+        return self._understood(status, found, InstanceView)
+
+    async def events(self, after: str = "") -> AsyncIterator[EventView | None]:
+        """Give events as they happen, on one connection; None once it is open, and for each sign of life.
+
+        Args:
+            after: Begin behind the event of this id; empty begins with what happens from now on.
+
+        Raises:
+            Unreachable: The connection could not be made, or broke.
+        """
+        if self._http is None:
+            raise RuntimeError("enter the context first")
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._try_s, sock_read=_SILENCE_S)
+        headers = {"Last-Event-ID": after} if after else {}
+        try:
+            async with self._http.get(f"{self.url}/events", headers=headers, timeout=timeout) as response:
+                if response.status != 200:
+                    self._understood(response.status, await response.read(), Problem)
+                name = ""
+                async for line in response.content:
+                    field, _, value = line.rstrip(b"\r\n").partition(b": ")
+                    if line.startswith(b":"):
+                        yield None
+                    elif field == b"event":
+                        name = value.decode("utf-8", "replace")
+                    elif field == b"data" and name != "reset":
+                        yield _decode(value, EventView)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Unreachable(f"the events of {self.url} broke off: {_reason(error)}") from None
+        raise Unreachable(f"the events of {self.url} ended")
 
     async def check(self) -> None:
         """Look whether a program of mediaflow answers.
@@ -187,9 +247,40 @@ class Caller:
         status, found = await self._ask("GET", "/healthz")
         if status != 200:
             raise Unreachable(
-                f"no balancer at {self.url}: {_problem(status, found)}; "
+                f"no balancer at {self.url}: {self._problem(status, found)}; "
                 "start one with `mediaflow up`, or name another with --url"
             )
+
+    def _understood(self, status: int, body: bytes, kind: type[_T]) -> _T:
+        """Return the body of an answer that is a 2xx.
+
+        Raises:
+            NotThere: It is a 404.
+            Unreachable: It is none, or another refusal.
+        """
+        if status == 404:
+            raise NotThere(
+                _detail(body) or f"there is nothing of that kind at {self.url}: is that mediaflow?"
+            )
+        if not 200 <= status < 300:
+            raise Unreachable(f"{self.url}: {self._problem(status, body)}")
+        return _decode(body, kind)
+
+    def _problem(self, status: int, body: bytes) -> str:
+        if status == 0:
+            return body.decode("utf-8", "replace")
+        if status == 401:
+            return (
+                "401: the token of MEDIAFLOW_API_TOKEN is not the one that it wants"
+                if self._headers
+                else "401: it wants a token: set MEDIAFLOW_API_TOKEN to the one that it was started with"
+            )
+        detail = _detail(body)
+        return (
+            f"{status}: {detail}"
+            if detail
+            else f"HTTP status {status} without a problem body: is that mediaflow?"
+        )
 
     async def _ask(
         self,
@@ -223,13 +314,12 @@ def _reason(error: Exception) -> str:
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
-def _problem(status: int, body: bytes) -> str:
-    if status == 0:
-        return body.decode("utf-8", "replace")
+def _detail(body: bytes) -> str:
+    """Return what a problem says; empty if it is none."""
     try:
-        return f"{status}: {msgspec.json.decode(body, type=Problem).detail}"
-    except msgspec.MsgspecError:
-        return f"HTTP status {status} without a problem body: is that mediaflow?"
+        return msgspec.json.decode(body, type=Problem).detail
+    except (msgspec.MsgspecError, ValueError):
+        return ""
 
 
 def _decode(body: bytes, kind: type[_T]) -> _T:

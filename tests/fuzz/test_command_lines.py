@@ -5,7 +5,7 @@ import random
 import pytest
 from click.testing import CliRunner
 
-from mediaflow.cli import status, submit, up
+from mediaflow.cli import asking, status, up
 from mediaflow.cli.__main__ import group
 from mediaflow.concurrency import app as concurrency
 from mediaflow.loadbalancer import app as loadbalancer
@@ -47,7 +47,7 @@ def nothing_is_served():
 
     class Caller(caller.Caller):
         async def check(self):
-            if self.url == submit.DEFAULT_URL:
+            if self.url == asking.DEFAULT_URL:
                 raise caller.Unreachable("whoever listens there has no part in this")
             await super().check()
 
@@ -58,8 +58,7 @@ def nothing_is_served():
             patched.setattr(one, "serve", opens_its_store)
         patched.setattr(up, "run", ends_well)
         patched.setattr(status, "_DEADLINE_S", 0.05)
-        patched.setattr(submit, "Caller", Caller)
-        patched.setattr(status, "Caller", Caller)
+        patched.setattr(asking, "Caller", Caller)
         yield
 
 
