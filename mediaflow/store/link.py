@@ -8,7 +8,8 @@ see :mod:`mediaflow.store.ask`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 import redis.asyncio as aioredis
@@ -24,6 +25,13 @@ class Call(NamedTuple):
     script: Script
     keys: Sequence[str]
     args: Sequence[str | bytes | int]
+
+
+class Primary(NamedTuple):
+    """A server to be asked by itself; ``name`` is its address, empty where there is only one."""
+
+    name: str
+    command: Callable[..., Awaitable[Any]]
 
 
 class Server:
@@ -81,6 +89,10 @@ class Link(Protocol):
 
     async def ping(self) -> None:
         """Reach the server."""
+        ...
+
+    def primaries(self) -> list["Primary"]:
+        """Return the servers that hold the data, once they were reached."""
         ...
 
     def pubsub(self) -> Any:
@@ -143,6 +155,10 @@ class SingleLink:
         """Reach the server."""
         await self._client.ping()
 
+    def primaries(self) -> list["Primary"]:
+        """Return the one."""
+        return [Primary("", self._client.execute_command)]
+
     def pubsub(self) -> Any:
         """Return a redis-py PubSub."""
         return self._client.pubsub()
@@ -198,6 +214,13 @@ class ClusterLink:
         for node in self._client.get_primaries():
             found = await self._client.info("server", target_nodes=node)
             self.server.seen(node.name, found["run_id"], found["redis_version"])
+
+    def primaries(self) -> list["Primary"]:
+        """Return them by address."""
+        return [
+            Primary(node.name, partial(self._client.execute_command, target_nodes=node))
+            for node in self._client.get_primaries()
+        ]
 
     def pubsub(self) -> Any:
         """Return a PubSub on any one node: PUBLISH reaches all nodes of a cluster."""

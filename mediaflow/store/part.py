@@ -27,15 +27,19 @@ class Part:
         """Ask over ``link`` for the namespace that ``settings`` name; nothing is asked yet."""
         self._asker = Asker(link)
         self._settings = settings
-        self._keys = Keyspace(settings.namespace, settings.partitions)
+        self._claimed_generation: int | None = None
+        self._use(Keyspace(settings.namespace, settings.partitions))
+
+    def _use(self, keys: Keyspace) -> None:
+        """Work on these keys from now on."""
+        self._keys = keys
         self._common: tuple[str | int, ...] = (
             CAP_MS,
-            int(settings.lease_ttl * 1000),
-            int(settings.retention * 1000),
-            self._keys.hints_channel,
-            self._keys.inbox_prefix,
+            int(self._settings.lease_ttl * 1000),
+            int(self._settings.retention * 1000),
+            keys.hints_channel,
+            keys.inbox_prefix,
         )
-        self._claimed_generation: int | None = None
 
     @property
     def partitions(self) -> int:

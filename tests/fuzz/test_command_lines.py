@@ -10,7 +10,7 @@ from mediaflow.cli.__main__ import group
 from mediaflow.concurrency import app as concurrency
 from mediaflow.loadbalancer import app as loadbalancer
 from mediaflow.settings import describe
-from mediaflow.store import open_store
+from mediaflow.store import examination, open_store
 from mediaflow.supervisor import caller
 from mediaflow.watchdog import app as watchdog
 from mediaflow.web import program
@@ -59,6 +59,7 @@ def nothing_is_served():
         patched.setattr(up, "run", ends_well)
         patched.setattr(status, "_DEADLINE_S", 0.05)
         patched.setattr(asking, "Caller", Caller)
+        patched.setattr(examination, "_REACH_S", 0.05)
         yield
 
 
