@@ -85,7 +85,8 @@ command = click.Command(
     callback=_doctor,
     help=(
         "Examine Redis and this host: is it reached, what version, will it forget calls, is it fast, may the programs "
-        "do there what they must? Each line says what to do. Nothing is changed. Exit status 1 if something is bad."
+        "do there what they must? Each line says what to do. Nothing is changed: what it writes is its own, and "
+        "removed. Exit status 1 if something is bad."
     ),
     short_help="Examine Redis and this host, and say what to do.",
     params=[

@@ -20,12 +20,13 @@ _NARROW = 100
 
 
 class Picture(NamedTuple):
-    """What is to be drawn; ``trouble`` is why it may be old, or empty."""
+    """What is to be drawn; ``trouble`` is why it may be old, or empty; ``reading``: the calls are still being read."""
 
     source: str
     instances: list[InstanceView]
     board: Board
     trouble: str = ""
+    reading: bool = False
 
 
 class Shares(NamedTuple):
@@ -66,7 +67,8 @@ def draw(picture: Picture, width: int, height: int | None) -> RenderableType:
             Text(f"not up to date: {picture.trouble}", "bold red", no_wrap=True, overflow="ellipsis")
         )
     parts += [Rule(style="dim"), *_instances(picture.instances, lines.instances, width)]
-    parts += [Rule(style="dim"), *_sessions(board, lines.sessions, width)]
+    nothing = "reading calls …" if picture.reading else "no live session: try `mediaflow submit`"
+    parts += [Rule(style="dim"), *_sessions(board, lines.sessions, width, nothing)]
     if height is not None:
         parts += [Rule(style="dim"), *_events(list(board.events)[-lines.events :] if lines.events else [])]
     return Group(*parts)
@@ -112,9 +114,9 @@ def _instances(views: list[InstanceView], most: int, width: int) -> list[Rendera
     return [table, *_more(len(views) - most, "instance")]
 
 
-def _sessions(board: Board, most: int, width: int) -> list[RenderableType]:
+def _sessions(board: Board, most: int, width: int, nothing: str) -> list[RenderableType]:
     if not len(board):
-        return [Text("no live session: try `mediaflow submit`", "dim")]
+        return [Text(nothing, "dim")]
     table = drawing.table(
         "call", "state", "owner", "fence", "attempt", "lease left", right=("fence", "attempt", "lease left")
     )

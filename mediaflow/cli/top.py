@@ -5,7 +5,6 @@ import contextlib
 import os
 import sys
 import termios
-import time
 import tty
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -81,8 +80,6 @@ async def _live(url: str, console: Console, interval_s: float) -> None:
     async with balancer(url) as caller:
         watch = _Watch(caller)
         async with watch.following():
-            with console.status("reading calls"):
-                await watch.read()
             with (
                 _keys() as pressed,
                 Live(console=console, screen=True, auto_refresh=False, redirect_stderr=False) as live,
@@ -108,12 +105,16 @@ class _Watch:
         self.instances: list[InstanceView] = []
         self.trouble = ""
         self._caller = caller
-        self._missed = False
-        self._read_at_s = 0.0
+        self._reading = True
+        self._missed = asyncio.Event()
 
     def picture(self) -> Picture:
         return Picture(
-            source=self._caller.url, instances=self.instances, board=self.board, trouble=self.trouble
+            source=self._caller.url,
+            instances=self.instances,
+            board=self.board,
+            trouble=self.trouble,
+            reading=self._reading,
         )
 
     async def read(self) -> None:
@@ -125,7 +126,6 @@ class _Watch:
         calls: list[CallView] = []
         complete = True
         self.board.begin_reading()
-        self._read_at_s = time.monotonic()
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 self.instances = await self._caller.instances()
@@ -140,15 +140,12 @@ class _Watch:
         except TimeoutError:
             complete = False
         self.board.replace(calls, complete=complete)
-        self._missed = False
+        self._reading = False
 
     async def refresh(self, rows: int) -> None:
         """Read what can be seen; trouble is kept to be shown."""
         try:
-            if self._missed or time.monotonic() - self._read_at_s > _READ_ANEW_AFTER_S:
-                await self.read()
-            else:
-                self.instances = await self._caller.instances()
+            self.instances = await self._caller.instances()
             await self.look(rows)
         except Unreachable as error:
             self.trouble = str(error)
@@ -172,13 +169,26 @@ class _Watch:
 
     @asynccontextmanager
     async def following(self) -> AsyncGenerator[None]:
-        """Take up events meanwhile."""
-        listening = asyncio.create_task(self._follow())
+        """Read all calls, now and then, and take up events meanwhile."""
+        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._keep_reading())]
         try:
             yield
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep_reading(self) -> None:
+        while True:
+            self._missed.clear()
+            try:
+                await self.read()
+            except Unreachable:  # who looks at the instances is told the same
+                await asyncio.sleep(_AGAIN_AFTER_S)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_READ_ANEW_AFTER_S):
+                    await self._missed.wait()
 
     async def _follow(self) -> None:
         after = ""
@@ -189,7 +199,7 @@ class _Watch:
                         continue
                     after = event.id
                     self.board.observe(event)
-            self._missed = True
+            self._missed.set()
             await asyncio.sleep(_AGAIN_AFTER_S)
 
 

@@ -310,6 +310,7 @@ def _tell_how_to_use(plan: Plan, screen: Screen) -> None:
     screen.plain(f"  curl -X POST{token} {url}/calls/my-call")
     screen.plain(f"  mediaflow submit --calls 100 --rate 50{elsewhere}")
     screen.plain(f"  mediaflow status{where}")
+    screen.plain(f"  mediaflow top{elsewhere}")
     if not plan.settings.jwt_algorithms:
         device = '\'{"deviceId": "tv"}\''
         screen.plain(f"  curl -d {device}{token} {plan.streams_url}/v1/users/me/streams")
