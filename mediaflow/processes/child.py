@@ -213,6 +213,8 @@ class Child:
             if process.returncode is None:
                 process.kill()
                 await _ended(process)
+            # Its pipes go with it, whoever else holds the other ends; asyncio has no public way to say so.
+            getattr(process, "_transport").close()  # noqa: B009
         return process.returncode or 0, was_ready
 
     async def _kill_unless_ready(self) -> None:
