@@ -13,8 +13,8 @@ import msgspec
 import structlog
 
 from mediaflow.core import tenure as core
-from mediaflow.runtime.account import Account
 from mediaflow.runtime.clock import Clock
+from mediaflow.runtime.logbook import Logbook
 from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.runtime.session import Handler, LeaseLost, Session
 from mediaflow.store import (
@@ -60,7 +60,7 @@ class Actor:
         self._around = around
         self.call_id, self.session_id, _ = claim
         self._kept = accepted
-        self._account = Account(around.meter, around.owner.instance_id, claim, accepted, sent_at_s)
+        self._logbook = Logbook(around.meter, around.owner.instance_id, claim, accepted, sent_at_s)
         self._tenure = core.begin(sent_at_s, accepted.fence, around.rules, around.random.random())
         self._generation = around.store.generation
         self._session: Session | None = None
@@ -131,7 +131,7 @@ class Actor:
         finally:
             self._news.set()
             if self._tenure.end is not None:
-                self._account.ended(self._tenure.end, self._tenure.fence)
+                self._logbook.ended(self._tenure.end, self._tenure.fence)
                 if self._session is not None:
                     self._session.end_reason = self._tenure.end
             await self._see_it_stop()
@@ -210,7 +210,7 @@ class Actor:
         )
         self._effects.extend(effects)
         if self._tenure.fence != fence:
-            self._account.refenced(self._tenure.fence)
+            self._logbook.refenced(self._tenure.fence)
             if self._session is not None:
                 self._session.log = self._session.log.bind(fence=self._tenure.fence)
         if isinstance(event, core.Confirmed | core.Ended):
@@ -250,7 +250,7 @@ class Actor:
         agenda = core.agenda(self._tenure)
         if self._tenure.end is None and agenda.at_s <= now_s:
             if agenda.request == "renew":
-                self._account.renewal_sent(now_s - agenda.at_s)
+                self._logbook.renewal_sent(now_s - agenda.at_s)
             await self._ask(agenda.request, now_s)
             await self._carry_out()
 
@@ -318,22 +318,22 @@ class Actor:
                         await self._save_again()
                     case "readopt":
                         again = await store.readopt(owner, self._held())
-                        self._account.readopted(again.status, again.fence)
+                        self._logbook.readopted(again.status, again.fence)
                         self._take(self._heard(again.status, again.fence, sent_at_s))
                     case "complete":
                         self._take_written(await store.complete(owner, self.claim), "completed")
                     case "fail":
                         backoff_s = core.backoff_s(self._kept.attempt)
                         written = await store.fail(owner, self.claim, self._tenure.reason, backoff_s)
-                        self._account.failed(self._tenure.reason, written.status)
+                        self._logbook.failed(self._tenure.reason, written.status)
                         self._take_written(written, "failed")
                     case "release":
                         self._take_written(await store.release(owner, self.claim, "drained"), "drained")
         except (StoreUnavailable, TimeoutError):
-            self._account.without_answer(request, rejected=False)
+            self._logbook.without_answer(request, rejected=False)
             self._take(core.Silence())
         except StoreError:
-            self._account.without_answer(request, rejected=True)
+            self._logbook.without_answer(request, rejected=True)
             # Redis refuses this session alone: a damaged record. It may be mended before the lease is over.
             if self._tenure.retry_at_s <= self._tenure.confirmed_at_s:
                 log.exception("session.store_refused", call=self.call_id, session=self.session_id)
@@ -341,10 +341,10 @@ class Actor:
 
     def _note_renewal(self, renewal: Renewal, sent_at_s: float, *, asked: bool) -> None:
         now_s = self._around.clock.monotonic_s()
-        self._account.renewed(renewal, now_s - sent_at_s, self._tenure.stop_at_s - now_s, asked=asked)
+        self._logbook.renewed(renewal, now_s - sent_at_s, self._tenure.stop_at_s - now_s, asked=asked)
         if renewal.overlap_ms is not None:
             idle_s = 0.0 if self._left_at_s is None or self._coroutine else now_s - self._left_at_s
-            self._account.overlapped(renewal.overlap_ms / 1000 - idle_s)
+            self._logbook.overlapped(renewal.overlap_ms / 1000 - idle_s)
 
     def _server_changed(self) -> bool:
         return self._around.store.generation != self._generation
@@ -384,7 +384,7 @@ class Actor:
             case "written" | "failed":
                 self._take(core.Ended(end))
             case "yielded":
-                self._account.gave_way(written.winner)
+                self._logbook.gave_way(written.winner)
                 self._take(core.Ended("yielded"))
             case "lost":
                 self._take(core.Ended("lost"))
@@ -430,7 +430,7 @@ class Actor:
         self._coroutine.add_done_callback(lambda _: self._wake.set())
 
     def _begin(self) -> None:
-        self._account.started(self._tenure.fence, self._around.clock.monotonic_s())
+        self._logbook.started(self._tenure.fence, self._around.clock.monotonic_s())
 
     def _attributes(self) -> dict[str, str | int]:
         return {
@@ -481,7 +481,7 @@ class Actor:
     def _abandon(self, task: asyncio.Task[None]) -> None:
         """Give up on a coroutine that ignores its cancellation; the fence keeps its writes out."""
         log.error("session.coroutine_will_not_stop", call=self.call_id, session=self.session_id)
-        self._account.stuck()
+        self._logbook.stuck()
         self._coroutine, self._patience_ends_s = None, None
         _abandoned.add(task)
         task.add_done_callback(_abandoned.discard)

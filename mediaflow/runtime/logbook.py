@@ -1,4 +1,4 @@
-"""The account of one session: one log line for each change of its state, and the figures of it.
+"""The logbook of one session: one log line for each change of its state, and the figures of it.
 
 Log lines bear the names that the same changes have in ``/events``, and name call, session, instance and fence.
 """
@@ -16,13 +16,13 @@ _log: Any = structlog.get_logger("mediaflow.session")
 _STARTS = {"takeover": "session.takeover", "handoff": "session.handoff"}
 
 
-class Account:
+class Logbook:
     """Told by a session's actor what happens; decides nothing."""
 
     def __init__(
         self, meter: InstanceMeter, instance_id: str, claim: Claim, accepted: Acceptance, sent_at_s: float
     ) -> None:
-        """Open the account of a session that was accepted by a request sent at ``sent_at_s``."""
+        """Open the logbook of a session that was accepted by a request sent at ``sent_at_s``."""
         self._meter = meter
         self._instance_id = instance_id
         self._claim = claim
