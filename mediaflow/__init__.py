@@ -8,7 +8,9 @@ from mediaflow.api.streams import StreamAnswer, StreamList
 from mediaflow.app import MediaApp
 from mediaflow.core.names import IllegalName
 from mediaflow.core.policy import Rule
-from mediaflow.runtime.instance import Draining, KeyConflict, NoFreeSlot, QueueFull
+from mediaflow.runtime.cpu import CpuLoad
+from mediaflow.runtime.oncall import CallRefused, IncomingCall
+from mediaflow.runtime.placing import Draining, KeyConflict, NoFreeSlot, QueueFull
 from mediaflow.runtime.session import LeaseLost, Session
 from mediaflow.settings import Settings, SettingsError
 from mediaflow.store import NamespaceMismatch, StoreError, StoreUnavailable
@@ -27,8 +29,11 @@ __version__ = version("mediaflow")
 
 __all__ = [
     "CallAnswer",
+    "CallRefused",
+    "CpuLoad",
     "Draining",
     "IllegalName",
+    "IncomingCall",
     "KeyConflict",
     "LeaseLost",
     "MediaApp",

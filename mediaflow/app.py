@@ -15,7 +15,11 @@ from mediaflow import settings as settings_module
 from mediaflow.api.messages import CallAnswer
 from mediaflow.api.metadata import encode_metadata
 from mediaflow.core import names
-from mediaflow.runtime.instance import Instance, Placement
+from mediaflow.runtime.hooks import Hooks
+from mediaflow.runtime.instance import Instance
+from mediaflow.runtime.load import Load
+from mediaflow.runtime.oncall import OnCall
+from mediaflow.runtime.placing import Placement
 from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
 from mediaflow.store import StoreUnavailable, open_store
@@ -35,7 +39,13 @@ class MediaApp:
     """
 
     def __init__(
-        self, *, slots: int | None = None, redis: str | None = None, watchdog: bool = True, **settings: Any
+        self,
+        *,
+        slots: int | None = None,
+        redis: str | None = None,
+        watchdog: bool = True,
+        load: Load | None = None,
+        **settings: Any,
     ) -> None:
         """Take settings; what is not given here comes from the environment, then from the defaults.
 
@@ -43,6 +53,7 @@ class MediaApp:
             slots: Sessions that one instance runs at most.
             redis: ``redis://…`` or another URL of the README; ``memory://`` needs no Redis, within one process.
             watchdog: Whether ``async with`` runs a watchdog as well.
+            load: Says how busy this instance is; as :meth:`load` registers it.
             settings: Any other setting by name (``lease_ttl=5``).
 
         Raises:
@@ -51,6 +62,7 @@ class MediaApp:
         self.settings_flags: Mapping[str, Any] = {"slots": slots, "redis_url": redis, **settings}
         self.settings: Settings = settings_module.load(self.settings_flags, os.environ, spell=str)
         self.handler: Handler | None = None
+        self.hooks = Hooks(load)
         self._with_watchdog = watchdog
         self._instance: Instance | None = None
         self._store: Any = None
@@ -68,6 +80,41 @@ class MediaApp:
             raise TypeError("this app has a session handler already: an app processes calls in one way")
         self.handler = handler
         return handler
+
+    def load(self, measure: Load) -> Load:
+        """Register what says how busy this instance is, from 0 (idle) to 1 (full); use it as a decorator.
+
+        It is asked once a second: a coroutine function, or a plain one, which runs in a thread. Above the setting
+        ``load_threshold`` the instance takes nothing new, as if it had no free slot; what runs goes on.
+
+        Raises:
+            TypeError: It is no function, or there is one already.
+        """
+        if not callable(measure):
+            raise TypeError(f"@app.load needs a function that returns 0 to 1, not {measure!r}")
+        if self.hooks.load is not None:
+            raise TypeError("this app has a load already: an instance has one")
+        self.hooks = self.hooks._replace(load=measure)
+        return measure
+
+    def on_call(self, hook: OnCall) -> OnCall:
+        """Register the coroutine function that accepts or refuses a call before it takes a slot here; a decorator.
+
+        It is given an :class:`~mediaflow.IncomingCall`, and returns True or None to accept it, False or a reason (text)
+        to refuse it. A refused call is offered to other instances, and if none wants it, the client is answered 503
+        with the reason; ``raise CallRefused(reason, final=True)`` spares the others and answers 403. A session that
+        needs a new owner (``call.cause``) is asked about likewise, and a refused one goes on waiting. The hook has a
+        second; if it takes longer, or raises, the call is refused.
+
+        Raises:
+            TypeError: It is not a coroutine function, or there is one already.
+        """
+        if not inspect.iscoroutinefunction(hook):
+            raise TypeError(f"@app.on_call needs an 'async def' function, not {hook!r}")
+        if self.hooks.on_call is not None:
+            raise TypeError("this app has an on_call hook already: an app accepts calls in one way")
+        self.hooks = self.hooks._replace(on_call=hook)
+        return hook
 
     @property
     def instance(self) -> Instance:
@@ -100,7 +147,9 @@ class MediaApp:
             await self._store.check(timeout_s=READY_TIMEOUT_S)
             if self._with_watchdog:
                 await stack.enter_async_context(_running(Watchdog(self._store, self.settings)))
-            instance = Instance(self._store, self.handler, self.settings, random=random.SystemRandom())
+            instance = Instance(
+                self._store, self.handler, self.settings, hooks=self.hooks, random=random.SystemRandom()
+            )
             self._instance = await stack.enter_async_context(instance)
             await _until_ready(instance)
             self._stack = stack.pop_all()
@@ -118,7 +167,12 @@ class MediaApp:
             await stack.aclose()
 
     async def start_call(
-        self, call_id: str, metadata: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+        self,
+        call_id: str,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        account: str | None = None,
     ) -> CallAnswer:
         """Start a call here, or find the session it has.
 
@@ -126,6 +180,8 @@ class MediaApp:
             call_id: 1 to 128 characters of ``A-Z a-z 0-9 . _ ~ : @ + -``.
             metadata: A JSON object for the handler, 64 KiB at most.
             idempotency_key: Repeat a call that may have been started under the same key.
+            account: Count the call as one stream of the user of that name, by the settings ``stream_limit`` and
+                ``stream_rules``, for as long as it lasts.
 
         Returns:
             What ``POST /calls/{callId}`` answers.
@@ -133,7 +189,8 @@ class MediaApp:
         Raises:
             ValueError: The call id or key is not legal, or the metadata are too large.
             TypeError: The metadata do not encode as a JSON object.
-            NoFreeSlot, QueueFull, Draining, KeyConflict, StoreUnavailable: See :meth:`Instance.place`.
+            NoFreeSlot, QueueFull, Draining, KeyConflict, CallRefused, StreamRefused, StreamThrottled,
+                StoreUnavailable: See :meth:`Instance.place`.
         """
         names.check_call_id(call_id)
         if idempotency_key is not None:
@@ -147,6 +204,7 @@ class MediaApp:
                 metadata=encoded,
                 body_digest=digest,
                 idempotency_key=idempotency_key,
+                account=account,
             )
         )
 
@@ -164,7 +222,7 @@ class MediaApp:
 
         if self.handler is None:
             raise RuntimeError("the app has no handler: decorate a coroutine function with @app.session")
-        run_program(self.handler, self.settings_flags)
+        run_program(self.handler, self.settings_flags, self.hooks)
 
 
 class _running:  # noqa: N801 - used like a function

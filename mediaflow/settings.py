@@ -87,6 +87,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 1
     slots: Annotated[int, _about("Sessions that one instance runs at most.", ge=1, le=1_000_000)] = 100
+    load_threshold: Annotated[
+        float,
+        _about("Load (0 to 1) above which an instance takes nothing new, where it measures one.", gt=0, le=1),
+    ] = 0.9
     lease_ttl: Annotated[
         float,
         _about("Life of a lease; it is renewed each third of it.", ge=MIN_TTL_S, le=3600),

@@ -61,7 +61,12 @@ class CallList(_Message, frozen=True, kw_only=True):
 
 
 class InstanceView(_Message, frozen=True, kw_only=True):
-    """One instance as it last described itself; ``address`` is None for an embedded one."""
+    """One instance as it last described itself; ``address`` is None for an embedded one.
+
+    Attributes:
+        load: How busy it is, from 0 to 1; None if it does not measure that.
+        overloaded: It takes nothing new, because its load is above ``load_threshold``.
+    """
 
     instance_id: str
     address: str | None
@@ -69,6 +74,8 @@ class InstanceView(_Message, frozen=True, kw_only=True):
     used: int
     state: InstanceState
     heartbeat_age_ms: int
+    load: float | None = None
+    overloaded: bool = False
 
 
 class InstanceList(_Message, frozen=True, kw_only=True):

@@ -4,7 +4,6 @@ Whatever happens is answered, with problem details (RFC 9457) where it is not wh
 pages of other origins, so any origin may ask; no cookie is looked at, so none is given away by that.
 """
 
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -16,9 +15,8 @@ import msgspec
 
 from mediaflow.api.messages import Problem
 from mediaflow.api.streams import Ended, LimitRequest, StartRequest, StreamAnswer
-from mediaflow.api.streams import Refusal as StreamRefusal
 from mediaflow.concurrency import operations
-from mediaflow.concurrency.exchange import Request, Response, decode_once, match
+from mediaflow.concurrency.exchange import Request, Response, match
 from mediaflow.concurrency.identity import Caller, Identity
 from mediaflow.concurrency.keys import KeysAway
 from mediaflow.limiter import (
@@ -26,10 +24,10 @@ from mediaflow.limiter import (
     StreamKeyConflict,
     StreamLimiter,
     StreamRefused,
-    StreamThrottled,
     StreamUnknown,
 )
 from mediaflow.web import bodies, problems
+from mediaflow.web.bodies import decode_once
 from mediaflow.web.problems import Refusal
 from mediaflow.web.surface import Operation
 
@@ -222,16 +220,8 @@ def _http_date(at: datetime) -> str:
 def _tell(request: Request, error: Exception) -> Response:
     match error:
         case StreamRefused():
-            return Response.of(
-                StreamRefusal(
-                    **_problem(409, str(error)),
-                    limit=error.limit,
-                    active=error.active,
-                    conflicts=error.conflicts,
-                    advice=error.advice,
-                ),
-                409,
-            )
+            refusal = problems.of_stream(error)
+            return Response.of(refusal and refusal.body, 409)
         case StreamEnded():
             return Response.of(Ended(**_problem(410, str(error)), terminated_by=error.terminated_by), 410)
         case _:
@@ -250,10 +240,8 @@ def _translate(error: Exception) -> Refusal | None:
             return Refusal(404, str(error))
         case StreamKeyConflict():
             return Refusal(422, str(error))
-        case StreamThrottled():
-            return Refusal(429, str(error), retry_after_s=max(1, math.ceil(error.retry_after_s)))
         case _:
-            return None
+            return problems.of_stream(error)
 
 
 def _problem(status: int, detail: str) -> dict[str, Any]:

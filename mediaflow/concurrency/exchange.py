@@ -1,17 +1,12 @@
 """Requests and responses as values, whoever brings them: aiohttp's server, or a load balancer's event."""
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from mediaflow.web.problems import CONTENT_TYPE as PROBLEM
-from mediaflow.web.problems import Refusal
-
-_BROKEN = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +64,3 @@ def match(template: str, path: str) -> dict[str, str] | None:
         elif name != text:
             return None
     return parameters
-
-
-def decode_once(name: str, text: str) -> str:
-    """Percent-decode a segment of a path, once and strictly.
-
-    Raises:
-        Refusal: 400, it is no percent-encoded UTF-8.
-    """
-    try:
-        if not _BROKEN.search(text):
-            return unquote_to_bytes(text.encode()).decode()
-    except UnicodeError:
-        pass
-    raise Refusal(400, f"the {name} {text[:80]!r} is no percent-encoded UTF-8: encode it once")

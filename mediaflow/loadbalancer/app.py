@@ -56,7 +56,8 @@ def surface(
         call_id = calls.call_id_of(request)
         key = bodies.idempotency_key(request)
         metadata = await bodies.read_metadata(request)
-        return _pass_on(await balancer.place(Request(call_id, metadata.encoded, key)))
+        account = calls.account_of(request)
+        return _pass_on(await balancer.place(Request(call_id, metadata.encoded, key, account)))
 
     async def drain(request: web.Request) -> web.Response:
         return _pass_on(await drainer.drain(calls.instance_id_of(request)))

@@ -1,7 +1,8 @@
 """Placing a call: whom to ask, in which order, and when to give up.
 
 Invariants: all tries of one request carry the same idempotency key, so that an answer that was lost cannot
-make a second session; an instance that refused, or could not be connected to, is not asked again; an answer
+make a second session; an instance that refused, or could not be connected to, is not asked again; those that
+do not want the call (their app's ``on_call``) do not use the tries up, for any other may want it; an answer
 that tells the client something (2xx, 4xx) is passed on as it is.
 
 Deadlines nest: all tries together, one try, and within it the instance's own towards Redis.
@@ -18,7 +19,7 @@ from mediaflow.loadbalancer.meter import BalancerMeter
 from mediaflow.loadbalancer.roster import Roster
 from mediaflow.settings import Admission
 from mediaflow.store import InstanceRecord
-from mediaflow.web.problems import STORE_UNAVAILABLE, Refusal, unavailable
+from mediaflow.web.problems import CALL_REFUSED, STORE_UNAVAILABLE, Refusal, unavailable
 
 TOTAL_TIMEOUT_S = 15.0
 ROSTER_WAIT_S = 0.5
@@ -32,6 +33,7 @@ class _Progress:
     def __init__(self) -> None:
         self.refused: set[str] = set()
         self.silent: set[str] = set()
+        self.unwilling: set[str] = set()
         self.unanswered = False
         self.last_refusal: Answer | None = None
         self._found_store_away = 0
@@ -48,8 +50,12 @@ class _Progress:
         self.hopeless = self._found_store_away > 1 or not reached_by_us
 
     @property
+    def tries(self) -> int:
+        return len(self.refused | self.silent)
+
+    @property
     def asked(self) -> set[str]:
-        return self.refused | self.silent
+        return self.refused | self.silent | self.unwilling
 
 
 class Balancer:
@@ -82,7 +88,7 @@ class Balancer:
         return answer or self._give_up(progress)
 
     async def _try_free_slots(self, request: Request, progress: _Progress) -> Answer | None:
-        while len(progress.asked) < MAX_SLOT_TRIES and not progress.hopeless:
+        while progress.tries < MAX_SLOT_TRIES and not progress.hopeless:
             record = self._roster.choose(progress.asked)
             if record is None:
                 return None
@@ -94,10 +100,9 @@ class Balancer:
     async def _try_any(self, request: Request, progress: _Progress) -> Answer | None:
         """Let any live instance queue the call; with admission ``reject``, ask those that looked full."""
         may_queue = self._admission == "queue"
-        excluded = set(progress.silent) if may_queue else progress.asked
-        for _ in range(MAX_LAST_TRIES):
-            if progress.hopeless:
-                return None
+        excluded = progress.silent | progress.unwilling if may_queue else progress.asked
+        tries = 0
+        while tries < MAX_LAST_TRIES and not progress.hopeless:
             record = self._roster.any_live(excluded)
             if record is None and progress.silent:
                 # Nobody else is left: the repeated request may find the answer that was lost.
@@ -110,6 +115,7 @@ class Balancer:
             answer = await self._ask(record, request, progress, slot_only=not may_queue)
             if answer:
                 return answer
+            tries += record.instance_id not in progress.unwilling
         return None
 
     async def _ask(
@@ -131,9 +137,14 @@ class Balancer:
                 return None
             self.meter.tries.add(_outcome(answer))
             if answer.status == 503:
-                progress.refused.add(name)
                 progress.last_refusal = answer
-                if _is_store_away(answer):
+                kind = _kind(answer)
+                if kind == CALL_REFUSED:
+                    ticket.took_slot = False
+                    progress.unwilling.add(name)
+                    return None
+                progress.refused.add(name)
+                if kind == STORE_UNAVAILABLE:
                     progress.found_store_away(reached_by_us=not self._roster.problem)
                 return None
             if answer.status >= 500:
@@ -147,7 +158,7 @@ class Balancer:
             self.meter.refusals.add("unanswered")
             raise _unanswered()
         if progress.last_refusal:
-            away = _is_store_away(progress.last_refusal)
+            away = _kind(progress.last_refusal) == STORE_UNAVAILABLE
             self.meter.refusals.add("store_unavailable" if away else "refused_by_instance")
             return progress.last_refusal
         if not self._roster.known:
@@ -173,11 +184,12 @@ def _outcome(answer: Answer) -> str:
     return "refused" if answer.status == 503 else "silent"
 
 
-def _is_store_away(answer: Answer) -> bool:
+def _kind(answer: Answer) -> str:
+    """Return the type of a problem, empty if it is none."""
     try:
-        return msgspec.json.decode(answer.body, type=Problem).type == STORE_UNAVAILABLE
+        return msgspec.json.decode(answer.body, type=Problem).type
     except msgspec.DecodeError:
-        return False
+        return ""
 
 
 def _took_slot(answer: Answer) -> bool:

@@ -8,7 +8,7 @@ import aiohttp
 from yarl import URL
 
 from mediaflow.telemetry import tracing
-from mediaflow.web.calls import PLACEMENT_HEADER, SLOT_ONLY
+from mediaflow.web.calls import ACCOUNT_HEADER, PLACEMENT_HEADER, SLOT_ONLY
 
 TRY_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 1.0
@@ -16,11 +16,12 @@ MAX_CONNECTIONS = 1000
 
 
 class Request(NamedTuple):
-    """A call to be placed; ``idempotency_key`` is None if the client sent none."""
+    """A call to be placed; ``idempotency_key`` and ``account`` are None if the client sent none."""
 
     call_id: str
     body: bytes
     idempotency_key: str | None
+    account: str | None = None
 
 
 class Answer(NamedTuple):
@@ -67,15 +68,17 @@ class HttpCourier:
         """Ask one instance; see :class:`Courier`."""
         attributes = {"call.id": request.call_id, "server.address": address, "http.request.method": "POST"}
         with tracing.span("place", "client", attributes) as span:
-            answer = await self._post(address, request, slot_only=slot_only)
+            answer = await self._place(address, request, slot_only=slot_only)
             span.status(answer.status)
             return answer
 
-    async def _post(self, address: str, request: Request, *, slot_only: bool) -> Answer:
+    async def _place(self, address: str, request: Request, *, slot_only: bool) -> Answer:
         key = {"Idempotency-Key": request.idempotency_key or ""}
         headers = {**self._headers, **key, **tracing.headers()}
         if slot_only:
             headers[PLACEMENT_HEADER] = SLOT_ONLY
+        if request.account is not None:
+            headers[ACCOUNT_HEADER] = quote(request.account, safe="")
         return await self._post(f"{address}/calls/{quote(request.call_id, safe='')}", request.body, headers)
 
     async def drain(self, address: str, instance_id: str) -> Answer:

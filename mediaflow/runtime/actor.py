@@ -75,6 +75,7 @@ class Actor:
         self._patience_ends_s: float | None = None
         self._news = asyncio.Event()
         self._in_haste = False
+        self._was_last_attempt = False
         self.over = asyncio.Event()
 
     # -- for the instance -------------------------------------------------------------------
@@ -95,6 +96,11 @@ class Actor:
         if self._tenure.intent != "hold" or self._tenure.end is not None:
             return "ending"
         return "running" if self._tenure.coroutine == "running" else "stopped"
+
+    @property
+    def ended_call(self) -> bool:
+        """Whether nobody will go on with the session: it ended for good, and not merely for this owner."""
+        return self.end in ("completed", "cancelled") or (self.end == "failed" and self._was_last_attempt)
 
     def ask_now(self) -> None:
         """Renew at once: something is said to have happened to the session."""
@@ -380,6 +386,7 @@ class Actor:
                 return core.Ended("lost")
 
     def _take_written(self, written: Written, end: core.EndReason) -> None:
+        self._was_last_attempt = written.status == "failed"
         match written.status:
             case "written" | "failed":
                 self._take(core.Ended(end))
@@ -406,6 +413,7 @@ class Actor:
             idempotency_key=kept.idempotency_key,
             body_digest=kept.body_digest,
             trace=kept.trace,
+            account=kept.account,
         )
 
     # -- the coroutine ------------------------------------------------------------------------

@@ -6,6 +6,7 @@ One session has at most one actor here.
 
 import asyncio
 import random
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,12 +16,27 @@ import structlog
 from mediaflow.api.messages import CallAnswer
 from mediaflow.core import names
 from mediaflow.core.partitions import partition_of
-from mediaflow.core.tenure import Rules
+from mediaflow.core.tenure import Rules, backoff_s
+from mediaflow.limiter import StreamRefused, StreamThrottled
+from mediaflow.runtime.account import Accounts, seat_of
 from mediaflow.runtime.actor import Surroundings
 from mediaflow.runtime.clock import Clock, SystemClock
+from mediaflow.runtime.hooks import NO_HOOKS, Hooks
+from mediaflow.runtime.load import Watch
 from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.runtime.offers import Offers
-from mediaflow.runtime.registration import STORE_TIMEOUT_S, Registration, State
+from mediaflow.runtime.oncall import CallRefused, IncomingCall, ask
+from mediaflow.runtime.placing import (
+    Draining,
+    KeyConflict,
+    NoFreeSlot,
+    Placement,
+    QueueFull,
+    answer,
+    digest,
+    fresh,
+)
+from mediaflow.runtime.registration import STORE_TIMEOUT_S, Registration, Room, State
 from mediaflow.runtime.roll import Roll
 from mediaflow.runtime.session import Handler
 from mediaflow.runtime.slots import Slot, Slots
@@ -35,10 +51,10 @@ from mediaflow.store import (
     NewSession,
     NotDurable,
     Owner,
+    SessionRef,
     Store,
     StoreError,
     StoreUnavailable,
-    idempotency_field,
 )
 from mediaflow.telemetry import tracing
 
@@ -48,52 +64,25 @@ log: Any = structlog.get_logger("mediaflow.instance")
 REFUSALS_AT_ONCE = 100
 """Anybody who can publish may offer us sessions: so many refusals are under way at most."""
 
+LOOK_TIMEOUT_S = 0.7
+"""For what is asked of Redis before a call is made: with the hook in between, all of it is answered in good time."""
+
 END_PATIENCE_S = 1.0
 """How long ending a call waits for a coroutine that runs here."""
 
 
-class NoFreeSlot(Exception):
-    """All slots are taken, and calls are not queued (``admission = "reject"``). Nothing was changed: try later."""
-
-
-class QueueFull(Exception):
-    """As many sessions are pending as ``max_pending`` allows. Nothing was changed: try again later."""
-
-
-class Draining(Exception):
-    """The instance takes nothing new, because it is about to end. Nothing was changed: ask another."""
-
-
-class KeyConflict(Exception):
-    """The idempotency key was used for this call with other metadata. Nothing was changed: take a new key."""
-
-
-_REFUSALS: dict[type[Exception], str] = {
+REFUSALS: dict[type[Exception], str] = {
     NoFreeSlot: "no_free_slot",
     QueueFull: "queue_full",
     Draining: "draining",
     KeyConflict: "key_conflict",
+    CallRefused: "unwanted",
+    StreamRefused: "account_full",
+    StreamThrottled: "account_throttled",
     StoreUnavailable: "store_unavailable",
     NotDurable: "store_unavailable",
 }
 """Why a call is refused, as labels."""
-
-
-class Placement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a POST asks of an instance.
-
-    Attributes:
-        metadata: A JSON object, encoded.
-        body_digest: Tells bodies apart that come under the same idempotency key.
-        idempotency_key: None if the client sent none.
-        slot_only: Do not queue the call: the asker knows other instances.
-    """
-
-    call_id: str
-    metadata: bytes
-    body_digest: str
-    idempotency_key: str | None = None
-    slot_only: bool = False
 
 
 class Instance:
@@ -105,6 +94,7 @@ class Instance:
         handler: Handler,
         settings: Settings,
         *,
+        hooks: Hooks = NO_HOOKS,
         address: str = "",
         clock: Clock | None = None,
         random: random.Random | None = None,
@@ -115,6 +105,7 @@ class Instance:
             store: Where sessions are owned; it stays the caller's to close.
             handler: The coroutine function that processes a session.
             settings: Slots, lease, drain and the like.
+            hooks: What else the user has a say in.
             address: ``host:port`` at which others reach it; empty when embedded.
             clock: Deadlines and ids are read from it.
             random: Spreads renewals and makes ids.
@@ -126,7 +117,10 @@ class Instance:
         self._random = random or _system_random()
         self.meter = InstanceMeter()
         self._registration = Registration(store, settings, address, self._clock, self._random)
+        self._hooks = hooks
+        self._accounts = Accounts(store, settings)
         self._slots = Slots(settings.slots, self._registration.changed)
+        self._watch = Watch(hooks.load, settings.load_threshold, self._registration.changed)
         self._roll = Roll()
         self._offers = Offers()
         self._refusals: set[asyncio.Task[None]] = set()
@@ -188,6 +182,11 @@ class Instance:
     def used(self) -> int:
         """Slots taken: by sessions that run, and by those that are just being asked for."""
         return self._slots.used
+
+    @property
+    def load(self) -> float | None:
+        """How busy it is, from 0 to 1, as its user measures it; None if that is not known."""
+        return self._watch.gate.load
 
     @property
     def running(self) -> int:
@@ -291,20 +290,66 @@ class Instance:
             QueueFull: ``max_pending`` sessions are pending.
             Draining: The instance takes nothing new.
             KeyConflict: The idempotency key was used with another body.
+            CallRefused: The hook does not want the call.
+            StreamRefused, StreamThrottled: The account has as many streams as it may have, or asks too often.
             StoreUnavailable: Redis did not answer; the call may or may not be assigned.
         """
         try:
-            return await self._place(request)
-        except tuple(_REFUSALS) as error:
-            self.meter.refusals.add(_REFUSALS[type(error)])
+            return await self._place_or_refuse(request)
+        except tuple(REFUSALS) as error:
+            self.meter.refusals.add(REFUSALS[type(error)])
             raise
 
-    async def _place(self, request: Placement) -> CallAnswer:
+    async def _place_or_refuse(self, request: Placement) -> CallAnswer:
         if self.state in ("draining", "stopped"):
             raise Draining(f"instance {self.instance_id} is {self.state} and takes no new calls")
         if not self.incarnation:
             raise StoreUnavailable(self.problem)
-        slot = self._slots.reserve()
+        if self._hooks.on_call is None and request.account is None:
+            return await self._place(request)
+        if request.idempotency_key is None:
+            request = msgspec.structs.replace(request, idempotency_key=self._made_up_key())
+        # A call that is there was accepted, here or elsewhere, and is not asked about again.
+        return await self._find(request) or await self._place_if_wanted(request)
+
+    async def _place_if_wanted(self, request: Placement) -> CallAnswer:
+        await self._ask_hook(request.call_id, request.metadata, "created", self._free(), request.account)
+        if request.account is None:
+            return await self._place(request)
+        if self._free() <= 0 and not self._may_queue(request):
+            raise NoFreeSlot(self._why_no_slot())
+        return await self._place_counted(request, request.account)
+
+    async def _place_counted(self, request: Placement, account: str) -> CallAnswer:
+        """Take a place for the call among its account's streams, and make its session."""
+        key = request.idempotency_key or ""
+        seat = await self._accounts.admit(account, request.call_id, request.metadata, key)
+        try:
+            # If Redis does not answer, the call may have been made: a repeated request finds the place again.
+            made = await self._place(msgspec.structs.replace(request, seat=seat))
+        except (NoFreeSlot, QueueFull):
+            await self._accounts.give_up(seat)
+            raise
+        if not made.created:
+            await self._accounts.give_up(seat)
+        elif made.state == "pending" and self._group is not None:
+            self._accounts.keep_waiting(
+                self._group, seat, request.call_id, made.session_id, partial(self.end, request.call_id)
+            )
+        return made
+
+    async def _find(self, request: Placement) -> CallAnswer | None:
+        """Return the answer for a call that has a session, None if it has none."""
+        sought = self._new_session(request, None, may_queue=False)
+        found = await self._store.create(sought, timeout_s=LOOK_TIMEOUT_S)
+        if found.status == "absent":
+            return None
+        if found.status == "repeated" and self._is_given_to_me(found):
+            await self._answer_offer(request, found, self._reserve())
+        return answer(request.call_id, found)
+
+    async def _place(self, request: Placement) -> CallAnswer:
+        slot = self._reserve()
         if slot is None:
             return await self._place_without_slot(request)
         try:
@@ -313,11 +358,12 @@ class Instance:
             created = await self._store.create(new, timeout_s=STORE_TIMEOUT_S)
             claim = Claim(request.call_id, created.session_id, created.fence)
             if created.status == "created":
-                kept = _fresh(new, created, self._clock.wall_ms())
-                slot = None if self._start(claim, kept, sent_at_s, slot) else slot
+                kept = fresh(new, created, self._clock.wall_ms())
+                slot = None if self._start(claim, kept, sent_at_s, slot, is_fresh=True) else slot
             elif created.status == "repeated" and self._is_given_to_me(created):
-                slot = None if await self._take_up(claim, slot) else slot
-            return _answer(request.call_id, created)
+                offered, slot = slot, None
+                await self._answer_offer(request, created, offered)
+            return answer(request.call_id, created)
         finally:
             if slot is not None:
                 slot.free()
@@ -332,10 +378,10 @@ class Instance:
         return known
 
     async def _place_without_slot(self, request: Placement) -> CallAnswer:
-        may_queue = self._settings.admission == "queue" and not request.slot_only
+        may_queue = self._may_queue(request)
         # One at a time, so that the bound holds exactly among the calls that this instance queues.
         async with self._queueing:
-            pending = await self._store.pending(timeout_s=STORE_TIMEOUT_S) if may_queue else 0
+            pending = await self._store.pending(timeout_s=LOOK_TIMEOUT_S) if may_queue else 0
             full = may_queue and pending >= self._settings.max_pending
             new = self._new_session(request, None, may_queue=may_queue and not full)
             created = await self._store.create(new, timeout_s=STORE_TIMEOUT_S)
@@ -344,28 +390,63 @@ class Instance:
                 f"{pending} sessions are pending, and max_pending is {self._settings.max_pending}"
             )
         if created.status == "absent":
-            raise NoFreeSlot(
-                f"instance {self.instance_id} has no free slot ({self.used} of {self.slots} taken)"
-            )
+            raise NoFreeSlot(self._why_no_slot())
         if created.status == "repeated" and self._is_given_to_me(created):
-            claim = Claim(request.call_id, created.session_id, created.fence)
-            await self._refuse(claim, "refused: no free slot")
+            await self._answer_offer(request, created, None)
         if created.status == "created":
-            self._tell_pending(Claim(request.call_id, created.session_id, created.fence), "no free slot")
-        return _answer(request.call_id, created)
+            self._tell_pending(
+                Claim(request.call_id, created.session_id, created.fence),
+                self._watch.why_closed or "no free slot",
+            )
+        return answer(request.call_id, created)
+
+    def _may_queue(self, request: Placement) -> bool:
+        return self._settings.admission == "queue" and not request.slot_only
+
+    def _why_no_slot(self) -> str:
+        busy = self._watch.why_closed
+        why = f"takes nothing more: {busy}" if busy else "has no free slot"
+        return f"instance {self.instance_id} {why} ({self.used} of {self.slots} slots taken)"
+
+    def _reserve(self) -> Slot | None:
+        return None if self._watch.gate.closed else self._slots.reserve()
 
     def _new_session(self, request: Placement, owner: Owner | None, *, may_queue: bool = True) -> NewSession:
         partition = partition_of(request.call_id, self._store.partitions)
         return NewSession(
             call_id=request.call_id,
             session_id=names.session_id(self._clock.wall_ms(), partition, self._random.getrandbits(40)),
-            idempotency_key=request.idempotency_key or f"{self._random.getrandbits(128):032x}",
-            body_digest=request.body_digest,
+            idempotency_key=request.idempotency_key or self._made_up_key(),
+            # Under the same key another account is another request.
+            body_digest=digest(request.body_digest, request.account),
             metadata=request.metadata,
             owner=owner,
             may_queue=may_queue,
             trace=tracing.carried(),
+            account=request.seat.encoded() if request.seat else b"",
         )
+
+    def _made_up_key(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+    def _free(self) -> int:
+        return 0 if self._watch.gate.closed else self.slots - self.used
+
+    async def _ask_hook(
+        self, call_id: str, metadata: bytes, cause: str, free_slots: int, account: str | None
+    ) -> None:
+        """Ask the hook, if there is one, whether a call is wanted here; raises CallRefused if it is not."""
+        if self._hooks.on_call is None:
+            return
+        call = IncomingCall(
+            call_id=call_id,
+            metadata=msgspec.json.decode(metadata),
+            instance_id=self.instance_id,
+            free_slots=free_slots,
+            account=account,
+            cause=cause,
+        )
+        await ask(self._hooks.on_call, call)
 
     def _is_given_to_me(self, created: Creation) -> bool:
         """Whether the session was given to this process, which does not run it (yet)."""
@@ -376,19 +457,56 @@ class Instance:
             and created.session_id not in self._roll
         )
 
-    async def _take_up(self, claim: Claim, slot: Slot) -> bool:
+    async def _answer_offer(self, request: Placement, given: Creation, slot: Slot | None) -> None:
+        """Accept, or refuse, a session that a repeated request found to be this process's."""
+        claim = Claim(request.call_id, given.session_id, given.fence)
+        if slot is None:
+            await self._refuse(claim, f"refused: {self._watch.why_closed or 'no free slot'}")
+            return
+        try:
+            if await self._take_up(claim, slot, was_wanted=given.accepted):
+                slot = None
+        finally:
+            if slot is not None:
+                slot.free()
+
+    async def _take_up(self, claim: Claim, slot: Slot, *, was_wanted: bool = False) -> bool:
         """Accept a session with the slot reserved for it; False if it cannot be had, and the slot is not taken."""
         if not self._offers.may_accept(claim):
             return False
-        with self._offers.accepting(claim):
-            sent_at_s = self._clock.monotonic_s()
-            accepted = await self._store.accept(self._registration.owner, claim, timeout_s=STORE_TIMEOUT_S)
-            return accepted.status == "accepted" and self._start(claim, accepted, sent_at_s, slot)
+        try:
+            with self._offers.accepting(claim):
+                if not was_wanted:
+                    await self._ask_about(claim)
+                sent_at_s = self._clock.monotonic_s()
+                accepted = await self._store.accept(
+                    self._registration.owner, claim, timeout_s=STORE_TIMEOUT_S
+                )
+                return accepted.status == "accepted" and self._start(claim, accepted, sent_at_s, slot)
+        except CallRefused as refusal:
+            # What nobody wants must not spin between the watchdog and us: it is offered ever more seldom.
+            pause_s = backoff_s(self._offers.count_unwanted(claim.session_id))
+            await self._refuse(claim, f"refused: {refusal.reason}", pause_s)
+            return False
 
-    async def _refuse(self, claim: Claim, reason: str) -> None:
+    async def _ask_about(self, claim: Claim) -> None:
+        """Ask the hook about a session that is offered; raises CallRefused if it is not wanted."""
+        if self._hooks.on_call is None:
+            return
+        ref = SessionRef(claim.call_id, claim.session_id)
+        outline = await self._store.outline(ref, timeout_s=LOOK_TIMEOUT_S)
+        if outline is not None:
+            # The slot that is reserved for it is free to it.
+            seat = seat_of(outline.account)
+            account = seat.account if seat else None
+            await self._ask_hook(claim.call_id, outline.metadata, outline.cause, self._free() + 1, account)
+
+    async def _refuse(self, claim: Claim, reason: str, pause_s: float = 0.0) -> None:
         if not self._offers.refuse(claim):
             return
-        written = await self._store.refuse(self._registration.owner, claim, reason, timeout_s=STORE_TIMEOUT_S)
+        written = await self._store.refuse(
+            self._registration.owner, claim, reason, pause_s, timeout_s=STORE_TIMEOUT_S
+        )
         if written.status == "written":
             self._tell_pending(claim, reason)
 
@@ -402,10 +520,18 @@ class Instance:
             reason=reason,
         )
 
-    def _start(self, claim: Claim, kept: Acceptance, sent_at_s: float, slot: Slot) -> bool:
+    def _start(
+        self, claim: Claim, kept: Acceptance, sent_at_s: float, slot: Slot, *, is_fresh: bool = False
+    ) -> bool:
         if self._group is None or self.state == "stopped":
             return False
-        return self._roll.start(self._group, self._surroundings(), claim, kept, sent_at_s, slot)
+        if not self._roll.start(self._group, self._surroundings(), claim, kept, sent_at_s, slot):
+            return False
+        if seat := seat_of(kept.account):
+            actor = self._roll.actors[claim.session_id]
+            end_call = partial(self.end, claim.call_id)
+            self._accounts.keep(self._group, seat, actor, end_call, is_fresh=is_fresh)
+        return True
 
     def _surroundings(self) -> Surroundings:
         settings = self._settings
@@ -425,11 +551,12 @@ class Instance:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            group.create_task(
-                self._registration.keep(lambda: (self.slots, self.used), self._on_superseded),
-                name="heartbeat",
-            )
+            group.create_task(self._registration.keep(self._room, self._on_superseded), name="heartbeat")
+            group.create_task(self._watch.run(), name="load")
             group.create_task(self._listen(group), name="inbox")
+
+    def _room(self) -> Room:
+        return Room(self.slots, self.used, self._watch.gate.load, self._watch.gate.closed)
 
     async def _listen(self, group: asyncio.TaskGroup) -> None:
         async for message in self._store.inbox(self.instance_id):
@@ -448,7 +575,7 @@ class Instance:
             # It runs here still, and was given to us anew: the renewal takes the new fence.
             self._roll.ask_now(claim.session_id)
             return
-        slot = self._slots.reserve() if self.state == "ready" else None
+        slot = self._reserve() if self.state == "ready" else None
         if slot is None and len(self._refusals) >= REFUSALS_AT_ONCE:
             return  # the acceptance lease says the same, a little later
         answering = group.create_task(
@@ -461,9 +588,9 @@ class Instance:
     async def _answer_assignment(self, claim: Claim, slot: Slot | None) -> None:
         try:
             if slot is None:
-                reason = f"refused: {self.state if self.state != 'ready' else 'no free slot'}"
+                why = self.state if self.state != "ready" else self._watch.why_closed or "no free slot"
                 self.meter.assignments.add("refused")
-                await self._refuse(claim, reason)
+                await self._refuse(claim, f"refused: {why}")
             elif await self._take_up(claim, slot):
                 slot = None
                 self.meter.assignments.add("accepted")
@@ -502,38 +629,13 @@ class Instance:
         self._leaving.set()
 
     async def _drain(self) -> None:
-        await self._registration.announce_drain(lambda: (self.slots, self.used))
+        await self._registration.announce_drain(self._room)
         await self._roll.drain(self._settings.drain_timeout if self._settings.drain == "wait" else 0)
+        await self._accounts.settle()
         await self._registration.leave("drained")
         self._registration.state = "stopped"
         self._registration.changed()
         self._stopped.set()
-
-
-def _fresh(new: NewSession, created: Creation, now_ms: int) -> Acceptance:
-    """Return what a handler needs of a session that this process has just made."""
-    return Acceptance(
-        status="accepted",
-        fence=created.fence,
-        metadata=new.metadata,
-        created_at_ms=now_ms,
-        idempotency_key=idempotency_field(new.idempotency_key),
-        body_digest=new.body_digest,
-        trace=new.trace,
-    )
-
-
-def _answer(call_id: str, created: Creation) -> CallAnswer:
-    if created.status == "conflict":
-        raise KeyConflict("this Idempotency-Key was used for this call with another body: use a new key")
-    return CallAnswer(
-        call_id=call_id,
-        session_id=created.session_id,
-        state=created.state,
-        owner=created.instance_id or None,
-        fence=created.fence,
-        created=created.first_created,
-    )
 
 
 def _system_random() -> random.Random:

@@ -105,7 +105,16 @@ class InstanceMeter(Meter):
             "instance_refusals",
             "Requests for a call that this instance refused. A balancer tries elsewhere, so that its callers see less.",
             "reason",
-            known=("no_free_slot", "queue_full", "draining", "store_unavailable", "key_conflict"),
+            known=(
+                "no_free_slot",
+                "queue_full",
+                "draining",
+                "store_unavailable",
+                "key_conflict",
+                "unwanted",
+                "account_full",
+                "account_throttled",
+            ),
         )
         self.assignments = Tally(
             "assignments",

@@ -20,6 +20,7 @@ class Offers:
         """Begin with none."""
         self._accepting: set[Claim] = set()
         self._refused: dict[Claim, None] = {}
+        self._unwanted: dict[str, int] = {}
 
     def may_accept(self, claim: Claim) -> bool:
         """Tell whether an offer may be accepted: it was not refused, and no acceptance of it is under way."""
@@ -33,6 +34,14 @@ class Offers:
             yield
         finally:
             self._accepting.discard(claim)
+
+    def count_unwanted(self, session_id: str) -> int:
+        """Count one more time that a session was not wanted here, and return how often it was."""
+        times = self._unwanted.pop(session_id, 0) + 1
+        self._unwanted[session_id] = times
+        if len(self._unwanted) > REMEMBERED:
+            del self._unwanted[next(iter(self._unwanted))]
+        return times
 
     def refuse(self, claim: Claim) -> bool:
         """Remember a refusal that is about to be sent; False if it must not be, because an acceptance is under way."""

@@ -7,7 +7,7 @@ import random
 import socket
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import structlog
 
@@ -29,6 +29,15 @@ STORE_TIMEOUT_S = 2.0
 ANNOUNCE_TIMEOUT_S = 0.5
 
 State = Literal["starting", "ready", "draining", "stopped"]
+
+
+class Room(NamedTuple):
+    """What an instance says of its room with each heartbeat; as in :class:`~mediaflow.store.InstanceReport`."""
+
+    slots: int
+    used: int
+    load: float | None = None
+    overloaded: bool = False
 
 
 class Registration:
@@ -68,14 +77,14 @@ class Registration:
         """Have a heartbeat sent at once: slots or state are not what the last one said."""
         self._due.set()
 
-    async def keep(self, load: Callable[[], tuple[int, int]], on_superseded: Callable[[], None]) -> None:
-        """Send heartbeats until the instance has stopped; ``load`` tells slots and slots used."""
+    async def keep(self, room: Callable[[], Room], on_superseded: Callable[[], None]) -> None:
+        """Send heartbeats until the instance has stopped."""
         while True:
             self._due.clear()
             async with self._talking:
                 if self.state == "stopped":
                     return  # it left meanwhile: a heartbeat would register it again
-                await self._beat(*load(), on_superseded)
+                await self._beat(room(), on_superseded)
             try:
                 async with asyncio.timeout(HEARTBEAT_INTERVAL_S):
                     await self._due.wait()
@@ -83,18 +92,18 @@ class Registration:
                 continue
             await asyncio.sleep(GATHER_S)
 
-    async def announce_drain(self, load: Callable[[], tuple[int, int]]) -> None:
+    async def announce_drain(self, room: Callable[[], Room]) -> None:
         """Drain from now on, and wait a moment for Redis to know it.
 
         The sessions that are given away next would else be given back, and wait for an acceptance in vain.
         """
         self.state = "draining"
-        log.info("instance.draining", instance=self.instance_id, sessions=load()[1])
+        log.info("instance.draining", instance=self.instance_id, sessions=room().used)
         if not self.incarnation or self.problem:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANNOUNCE_TIMEOUT_S), self._talking:
-                await self._beat(*load(), lambda: None)
+                await self._beat(room(), lambda: None)
 
     async def leave(self, reason: str) -> None:
         """Strike the instance off; if Redis does not answer, the heartbeat's expiry does it later."""
@@ -109,18 +118,20 @@ class Registration:
             reason = str(error) or "no answer in time"
             log.warning("instance.left_without_goodbye", instance=self.instance_id, reason=reason)
 
-    async def _beat(self, slots: int, used: int, on_superseded: Callable[[], None]) -> None:
+    async def _beat(self, room: Room, on_superseded: Callable[[], None]) -> None:
         report = InstanceReport(
             instance_id=self.instance_id,
             token=self._token,
             incarnation=self.incarnation,
             rank=self.rank,
             address=self.address,
-            slots=slots,
-            used=used,
+            slots=room.slots,
+            used=room.used,
             state="draining" if self.state == "draining" else "ready",
             version=VERSION,
             started_at_ms=self._started_at_ms,
+            load=room.load,
+            overloaded=room.overloaded,
         )
         try:
             # Finds out in good time that the server is another one, or has lost the namespace's constants.
@@ -141,8 +152,8 @@ class Registration:
                 "instance.joined",
                 instance=self.instance_id,
                 incarnation=self.incarnation,
-                address=self._address,
-                slots=slots,
+                address=self.address,
+                slots=room.slots,
             )
 
     def _note(self, problem: str) -> None:

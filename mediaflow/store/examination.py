@@ -93,7 +93,7 @@ async def examine(
         raise SettingsError(str(error)) from None
     try:
         told("reaching Redis")
-        await Asker(link).until(link.ping, timeout_s=_REACH_S)
+        await Asker(link).until(link.ping, operation="ping", timeout_s=_REACH_S)
         await _Examiner(link, settings, findings, wall_ms).run(told)
     except StoreError as error:
         findings.unreachable = str(error)

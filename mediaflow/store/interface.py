@@ -27,6 +27,7 @@ from mediaflow.store.records import (
     InstanceRecord,
     InstanceReport,
     NewSession,
+    Outline,
     Owner,
     PartitionView,
     Readoption,
@@ -72,12 +73,18 @@ class Store(Protocol):
         """Make a session for a call, or find the one it has."""
         ...
 
+    async def outline(self, ref: SessionRef, *, timeout_s: float = 2.0) -> Outline | None:
+        """Return what a session is about, or None if it is not known."""
+        ...
+
     async def accept(self, owner: Owner, claim: Claim, *, timeout_s: float = 2.0) -> Acceptance:
         """Take up an assignment; on ``accepted`` the lease runs for a full ttl."""
         ...
 
-    async def refuse(self, owner: Owner, claim: Claim, reason: str, *, timeout_s: float = 2.0) -> Written:
-        """Give an assignment back, not having started it."""
+    async def refuse(
+        self, owner: Owner, claim: Claim, reason: str, backoff_s: float = 0.0, *, timeout_s: float = 2.0
+    ) -> Written:
+        """Give an assignment back, not having started it; the next is due after ``backoff_s``."""
         ...
 
     async def renew(

@@ -15,9 +15,11 @@ from mediaflow.store.records import (
     Creation,
     Held,
     NewSession,
+    Outline,
     Owner,
     Readoption,
     Renewal,
+    SessionRef,
     Written,
 )
 
@@ -56,6 +58,7 @@ class Ownership(Batches):
                 owner.rank,
                 int(new.may_queue),
                 new.trace,
+                new.account,
             ],
             timeout_s=timeout_s,
             replicas=self._settings.durability_replicas,
@@ -74,6 +77,16 @@ class Ownership(Batches):
             fence=int(reply[6]),
             accepted=int(reply[7]) == 1,
         )
+
+    async def outline(self, ref: SessionRef, *, timeout_s: float = 2.0) -> Outline | None:
+        """Return what a session is about, or None if it is not known."""
+        await self._ensure_claimed(timeout_s)
+        key = self._keys.session(self._keys.partition_of(ref.call_id), ref.session_id)
+        found = await self._asker.commands(
+            [("HMGET", key, "metadata", "cause", "account")], timeout_s=timeout_s
+        )
+        metadata, cause, account = found[0]
+        return None if metadata is None else Outline(metadata, text(cause or b"created"), account or b"")
 
     async def accept(self, owner: Owner, claim: Claim, *, timeout_s: float = 2.0) -> Acceptance:
         """Take up an assignment; acceptances of one turn go out together."""
@@ -116,6 +129,7 @@ class Ownership(Batches):
                 held.idempotency_key,
                 held.body_digest,
                 held.trace,
+                held.account,
             ],
             timeout_s=timeout_s,
         )
@@ -127,9 +141,11 @@ class Ownership(Batches):
             case _:
                 return Readoption("lost")
 
-    async def refuse(self, owner: Owner, claim: Claim, reason: str, *, timeout_s: float = 2.0) -> Written:
+    async def refuse(
+        self, owner: Owner, claim: Claim, reason: str, backoff_s: float = 0.0, *, timeout_s: float = 2.0
+    ) -> Written:
         """Give an assignment back, not having started it."""
-        return await self._relinquish(owner, claim, timeout_s, "refuse", reason, 0)
+        return await self._relinquish(owner, claim, timeout_s, "refuse", reason, int(backoff_s * 1000))
 
     async def release(self, owner: Owner, claim: Claim, reason: str, *, timeout_s: float = 2.0) -> Written:
         """Give a live session away; its last checkpoint stays."""
@@ -239,10 +255,10 @@ def _acceptance(reply: Any) -> Acceptance:
     status: Any = text(reply[0])
     if status != "accepted":
         return Acceptance(status=status)
-    fence, metadata, checkpoint, number, details, failures, cause, created_at, field, digest, trace, *past = (
-        reply[1:]
-    )
-    vacated_by, vacant_ms, waited_ms = past
+    fence, metadata, checkpoint, number, details, failures, cause, created_at, field, digest, *more = reply[
+        1:
+    ]
+    trace, account, vacated_by, vacant_ms, waited_ms = more
     return Acceptance(
         status="accepted",
         fence=int(fence),
@@ -259,4 +275,5 @@ def _acceptance(reply: Any) -> Acceptance:
         idempotency_key=text(field),
         body_digest=text(digest),
         trace=text(trace),
+        account=account,
     )

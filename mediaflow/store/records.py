@@ -56,6 +56,7 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
         owner: The caller, if it has reserved a slot.
         may_queue: Without an owner: make the session all the same, pending; else only look for one.
         trace: The trace context of the request, see :mod:`mediaflow.core.traces`; empty without one.
+        account: Whom the call counts for, as :mod:`mediaflow.runtime.account` writes it; empty for nobody.
     """
 
     call_id: str
@@ -66,6 +67,7 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     owner: Owner | None
     may_queue: bool = True
     trace: str = ""
+    account: bytes = b""
 
 
 class Creation(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +94,14 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
     accepted: bool = False
 
 
+class Outline(NamedTuple):
+    """What a session is about, as far as who may take it up has to know; as in :class:`Acceptance`."""
+
+    metadata: bytes
+    cause: str
+    account: bytes = b""
+
+
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to :meth:`Store.accept`: with ``accepted`` everything that a handler needs.
 
@@ -105,6 +115,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         waited_ms: Time since the session was made, by the clock of Redis; None if this very request made it.
         idempotency_key, body_digest: What made the session, to be put back by ``readopt``.
         trace: The trace context of the request that made it; empty without one.
+        account: As in :class:`NewSession`.
     """
 
     status: Literal["accepted", "lost", "unknown"]
@@ -122,6 +133,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str = ""
     body_digest: str = ""
     trace: str = ""
+    account: bytes = b""
 
 
 class Renewal(NamedTuple):
@@ -153,6 +165,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str
     body_digest: str
     trace: str = ""
+    account: bytes = b""
 
 
 class Readoption(NamedTuple):
@@ -213,6 +226,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One instance as it described itself with its last heartbeat.
 
     ``address`` is ``host:port``, empty for an embedded instance. ``alive``: its heartbeat has not expired.
+    ``load`` is from 0 to 1, None if it is not measured; ``overloaded``: it takes nothing new because of it.
     """
 
     instance_id: str
@@ -226,17 +240,21 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     started_at_ms: int
     heartbeat_age_ms: int
     alive: bool
+    load: float | None = None
+    overloaded: bool = False
 
     @property
     def free(self) -> int:
-        """Slots free at its last heartbeat; 0 unless it is ready and alive."""
-        return max(0, self.slots - self.used) if self.alive and self.state == "ready" else 0
+        """Slots that may be given, as of its last heartbeat; 0 unless it is ready, alive and not overloaded."""
+        takes_more = self.alive and self.state == "ready" and not self.overloaded
+        return max(0, self.slots - self.used) if takes_more else 0
 
 
 class InstanceReport(msgspec.Struct, frozen=True, kw_only=True):
     """What an instance says of itself with each heartbeat.
 
     ``token`` is random and fixed for the life of the process; ``incarnation`` is 0 until Redis gave one.
+    ``load`` and ``overloaded`` are as in :class:`InstanceRecord`.
     """
 
     instance_id: str
@@ -249,6 +267,13 @@ class InstanceReport(msgspec.Struct, frozen=True, kw_only=True):
     state: InstanceState
     version: str
     started_at_ms: int
+    load: float | None = None
+    overloaded: bool = False
+
+    @property
+    def free(self) -> int:
+        """Slots that it may be given now."""
+        return max(0, self.slots - self.used) if self.state == "ready" and not self.overloaded else 0
 
 
 class Beat(NamedTuple):

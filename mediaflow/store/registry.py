@@ -22,7 +22,6 @@ class Registry(Part):
         return Beat(status, incarnation)
 
     async def _beat(self, report: InstanceReport, incarnation: int, timeout_s: float) -> tuple[Any, int]:
-        free = max(0, report.slots - report.used) if report.state == "ready" else 0
         reply = await self._ask_registry(
             "heartbeat",
             [
@@ -31,7 +30,7 @@ class Registry(Part):
                 report.token,
                 incarnation,
                 report.state,
-                free,
+                report.free,
                 msgspec.json.encode(report),
             ],
             timeout_s=timeout_s,
@@ -69,6 +68,8 @@ class Registry(Part):
                     started_at_ms=report.started_at_ms,
                     heartbeat_age_ms=max(0, now_ms - (expiry_ms - ttl_ms)),
                     alive=expiry_ms > now_ms,
+                    load=report.load,
+                    overloaded=report.overloaded,
                 )
             )
         return sorted(found, key=lambda one: one.instance_id)

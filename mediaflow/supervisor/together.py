@@ -19,7 +19,6 @@ from structlog.typing import EventDict
 from mediaflow import concurrency, loadbalancer, watchdog, worker
 from mediaflow.processes.child import TOLD_BETTER, in_words
 from mediaflow.processes.restarts import FIRST_PAUSE_S
-from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
 from mediaflow.supervisor.chronicle import Chronicle
 from mediaflow.supervisor.fleet import BAD, DRAIN_GRACE_S, GOOD, ODD
@@ -60,7 +59,7 @@ class LocalFleet:
         _route_logs(screen, talkative=plan.talkative)
         settings = plan.settings
         local = msgspec.structs.replace(settings, host="127.0.0.1", port=0)
-        handler = _handler(plan.app)
+        app = _load(plan.app)
         parts = [
             _Part(
                 BALANCER,
@@ -78,7 +77,7 @@ class LocalFleet:
         ]
         for name in plan.workers:
             own = msgspec.structs.replace(local, instance_id=name)
-            parts.append(_Part(name, "worker", own, worker.hosting(handler)))
+            parts.append(_Part(name, "worker", own, worker.hosting(app.handler, app.hooks)))
         self._parts = {part.name: part for part in parts}
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -168,11 +167,11 @@ class LocalFleet:
                 await program.drain()
 
 
-def _handler(app: str) -> Handler:
+def _load(app: str) -> worker.LoadedApp:
     if not app:
-        return worker.hold
+        return worker.LoadedApp(worker.hold, {})
     try:
-        return worker.load_app(app).handler
+        return worker.load_app(app)
     except ValueError as error:
         raise StartError(str(error), EXIT_USAGE) from None
 

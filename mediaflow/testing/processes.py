@@ -16,7 +16,8 @@ from mediaflow.loadbalancer.balancer import Balancer
 from mediaflow.loadbalancer.courier import CONNECT_TIMEOUT_S as HTTP_CONNECT_TIMEOUT_S
 from mediaflow.loadbalancer.courier import TRY_TIMEOUT_S, Answer, NoAnswer, NotConnected, Request
 from mediaflow.loadbalancer.roster import Roster
-from mediaflow.runtime.instance import Instance, Placement
+from mediaflow.runtime.instance import Instance
+from mediaflow.runtime.placing import Placement
 from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
 from mediaflow.store import RedisStore

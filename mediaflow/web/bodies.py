@@ -1,8 +1,10 @@
 """Reading requests strictly: what is not understood is refused, with the place where it went wrong."""
 
 import asyncio
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
@@ -15,6 +17,8 @@ MAX_BODY_BYTES = 64 * 1024
 READ_TIMEOUT_S = 10.0
 MAX_LEVELS = 500
 """Below what each Python version's parser, and Lua's, can take in; how much that is differs between them."""
+
+_BROKEN = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 async def read_metadata(request: web.Request) -> Metadata:
@@ -137,3 +141,17 @@ async def read(request: web.Request) -> bytes:
 def too_large(size: str) -> Refusal:
     """Return the 413 of a body of that size."""
     return Refusal(413, f"the body is {size}: {MAX_BODY_BYTES} bytes at most are taken")
+
+
+def decode_once(name: str, text: str) -> str:
+    """Percent-decode a name, once and strictly.
+
+    Raises:
+        Refusal: 400, it is no percent-encoded UTF-8.
+    """
+    try:
+        if not _BROKEN.search(text):
+            return unquote_to_bytes(text.encode()).decode()
+    except UnicodeError:
+        pass
+    raise Refusal(400, f"the {name} {text[:80]!r} is no percent-encoded UTF-8: encode it once")

@@ -16,8 +16,10 @@ from mediaflow.api.messages import (
     InstanceView,
     SessionView,
 )
+from mediaflow.api.streams import Refusal as StreamRefusal
 from mediaflow.core import names
 from mediaflow.store import CallRecord, Event, InstanceRecord, SessionRecord, SessionState, Store
+from mediaflow.web.bodies import decode_once
 from mediaflow.web.problems import Handler, Refusal
 from mediaflow.web.surface import CALL_ID, Parameter, Route, Surface, json_response
 
@@ -28,6 +30,14 @@ MAX_LIMIT = 1000
 PLACEMENT_HEADER = "Mediaflow-Placement"
 SLOT_ONLY = "slot"
 """As the value of that header: take the call into a free slot here and now, or refuse it."""
+
+ACCOUNT_HEADER = "Mediaflow-Account"
+_ACCOUNT = Parameter(
+    ACCOUNT_HEADER,
+    "header",
+    "Whom the call counts for: it is one stream of the user of that name. Written as in a path: percent-encoded once.",
+    {"type": "string", "minLength": 1},
+)
 
 _ANY = (400, 401, 503)
 _INSTANCE_ID = Parameter(
@@ -165,8 +175,13 @@ def placing_route(handler: Handler, *further: Parameter) -> Route:
         handler=handler,
         summary="Start a call, or find the session that it has; the body is its metadata.",
         answers={201: CallAnswer, 200: CallAnswer},
-        refusals=(*_ANY, 413, 422),
-        parameters=(CALL_ID, key, *further),
+        refusals=(400, 401, 403, 409, 413, 422, 429, 503),
+        problems={409: StreamRefusal},
+        meanings={
+            403: "The app's on_call refused the call for good; the problem says why.",
+            409: "The account has as many streams as it may have: nothing was changed.",
+        },
+        parameters=(CALL_ID, key, _ACCOUNT, *further),
         takes_object=True,
         traced=True,
     )
@@ -207,6 +222,30 @@ def call_id_of(request: web.Request) -> str:
     return names.check_call_id(request.match_info["call_id"])
 
 
+def account_of(request: web.Request) -> str | None:
+    """Return the account that a call counts for, None if none is named.
+
+    Raises:
+        Refusal: 400, it is not as it should be.
+    """
+    given = request.headers.getall(ACCOUNT_HEADER, [])
+    if not given:
+        return None
+    if len(given) > 1:
+        raise Refusal(400, f"{ACCOUNT_HEADER} is given {len(given)} times: send one")
+    return check_account(decode_once(ACCOUNT_HEADER, given[0]))
+
+
+def check_account(account: str) -> str:
+    """Return a legal account; raises Refusal (400) for another."""
+    if not 1 <= len(account) <= 256 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in account):
+        raise Refusal(
+            400,
+            f"{ACCOUNT_HEADER} {account[:80]!r} is not allowed: use 1 to 256 characters, no control characters",
+        )
+    return account
+
+
 def unknown_call(call_id: str) -> Refusal:
     """Return the 404 of a call that the store does not know (any more)."""
     return Refusal(
@@ -232,6 +271,8 @@ def instance_view(record: InstanceRecord) -> InstanceView:
         used=record.used,
         state=record.state,
         heartbeat_age_ms=record.heartbeat_age_ms,
+        load=record.load,
+        overloaded=record.overloaded,
     )
 
 

@@ -17,6 +17,7 @@ _MEANINGS = {
     204: "Done.",
     400: "The request is malformed; the problem says where.",
     401: "The token is missing or wrong.",
+    403: "It is not allowed; the problem says why.",
     404: "There is no such call.",
     408: "The body did not arrive in time.",
     429: "Too many requests; Retry-After says when to ask again.",

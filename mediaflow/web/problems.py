@@ -3,6 +3,7 @@
 What nobody foresaw is a 500 that is logged with its traceback and answered without.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
@@ -12,7 +13,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from mediaflow.api.messages import Problem
+from mediaflow.api.streams import Refusal as StreamRefusal
 from mediaflow.core.names import IllegalName
+from mediaflow.limiter import StreamRefused, StreamThrottled
 from mediaflow.store import NamespaceMismatch, NotDurable, StoreUnavailable
 
 CONTENT_TYPE = "application/problem+json"
@@ -20,6 +23,9 @@ RETRY_AFTER_S = 1
 
 STORE_UNAVAILABLE = "urn:mediaflow:problem:store-unavailable"
 """Type of the problem that Redis did not answer: another instance will hardly fare better."""
+
+CALL_REFUSED = "urn:mediaflow:problem:call-refused"
+"""Type of the problem that an instance does not want a call (503: another one may; 403: none will)."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,6 +41,7 @@ class Refusal(Exception):
         retry_after_s: When asking again may help; sent as ``Retry-After``.
         type: URI of the kind of problem, where programs tell it from others (RFC 9457, section 3.1.1).
         headers: Further headers of the answer.
+        body: The whole problem, where it tells more than status and detail.
     """
 
     def __init__(
@@ -45,8 +52,10 @@ class Refusal(Exception):
         retry_after_s: int | None = None,
         type: str = "about:blank",  # noqa: A002 - as in the RFC
         headers: Mapping[str, str] | None = None,
+        body: Problem | None = None,
     ) -> None:
         super().__init__(detail)
+        self.body = body
         self.status = status
         self.detail = detail
         self.type = type
@@ -62,7 +71,7 @@ def unavailable(detail: str, *, type: str = "about:blank") -> Refusal:  # noqa: 
 
 def answer(refusal: Refusal) -> web.Response:
     """Return the response that tells of a refusal."""
-    problem = Problem(
+    problem = refusal.body or Problem(
         title=HTTPStatus(refusal.status).phrase,
         status=refusal.status,
         detail=refusal.detail,
@@ -74,6 +83,26 @@ def answer(refusal: Refusal) -> web.Response:
         content_type=CONTENT_TYPE,
         headers=refusal.headers,
     )
+
+
+def of_stream(error: Exception) -> Refusal | None:
+    """Return what tells of a stream that may not play, None if the exception is no such thing."""
+    match error:
+        case StreamRefused():
+            body = StreamRefusal(
+                title=HTTPStatus.CONFLICT.phrase,
+                status=409,
+                detail=str(error),
+                limit=error.limit,
+                active=error.active,
+                conflicts=error.conflicts,
+                advice=error.advice,
+            )
+            return Refusal(409, str(error), body=body)
+        case StreamThrottled():
+            return Refusal(429, str(error), retry_after_s=max(1, math.ceil(error.retry_after_s)))
+        case _:
+            return None
 
 
 def middleware(translate: Callable[[Exception], Refusal | None] = lambda _: None) -> Middleware:

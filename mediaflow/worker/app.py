@@ -4,6 +4,7 @@ HTTP is served from before the instance is registered until after its drain, so 
 answered all along; what it cannot take is refused with a 503 that says why.
 """
 
+import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,12 +13,15 @@ import click
 from aiohttp import web
 
 from mediaflow.api.messages import InstanceView
-from mediaflow.runtime.instance import Draining, Instance, KeyConflict, NoFreeSlot, Placement, QueueFull
+from mediaflow.runtime.hooks import NO_HOOKS, Hooks
+from mediaflow.runtime.instance import Instance
+from mediaflow.runtime.oncall import CallRefused
+from mediaflow.runtime.placing import Draining, KeyConflict, NoFreeSlot, Placement, QueueFull
 from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
 from mediaflow.store import RedisStore, Store
 from mediaflow.web import bodies, calls, docs, events, health, openapi
-from mediaflow.web.problems import Refusal, unavailable
+from mediaflow.web.problems import CALL_REFUSED, Refusal, of_stream, unavailable
 from mediaflow.web.program import (
     EXIT_USAGE,
     Bound,
@@ -47,6 +51,7 @@ _PLACEMENT = Parameter(
 FLAGS = (
     "slots",
     "processes",
+    "load_threshold",
     "instance_id",
     "advertise",
     "on_network_partition",
@@ -58,6 +63,15 @@ FLAGS = (
     "drain",
     "drain_timeout",
     "durability_replicas",
+    "stream_limit",
+    "count_by",
+    "stream_rules",
+    "stream_ttl",
+    "stream_heartbeat_interval",
+    "stream_throttle",
+    "readmit",
+    "on_store_down",
+    "token_key",
 )
 
 
@@ -84,10 +98,17 @@ def surface(instance: Instance, store: Store, settings: Settings, feed: events.E
     )
     face.metrics.show(instance.meter.instruments)
 
+    face.metrics.gauge(
+        "load",
+        "How busy this instance is, from 0 to 1, where its app measures that; else NaN.",
+        lambda: math.nan if instance.load is None else instance.load,
+    )
+
     async def place(request: web.Request) -> web.Response:
         call_id = calls.call_id_of(request)
         key = bodies.idempotency_key(request)
         slot_only = _slot_only(request)
+        account = calls.account_of(request)
         metadata = await bodies.read_metadata(request)
         answer = await instance.place(
             Placement(
@@ -96,6 +117,7 @@ def surface(instance: Instance, store: Store, settings: Settings, feed: events.E
                 body_digest=metadata.digest,
                 idempotency_key=key,
                 slot_only=slot_only,
+                account=account,
             )
         )
         return json_response(answer, 201 if answer.created else 200)
@@ -115,12 +137,12 @@ def surface(instance: Instance, store: Store, settings: Settings, feed: events.E
     return face
 
 
-def hosting(handler: Handler) -> Build:
+def hosting(handler: Handler, hooks: Hooks = NO_HOOKS) -> Build:
     """Return what builds the program around an instance that runs ``handler``."""
 
     @asynccontextmanager
     async def build(settings: Settings, bound: Bound, store: RedisStore) -> AsyncGenerator[Program]:
-        instance = Instance(store, handler, settings, address=advertised(settings, bound))
+        instance = Instance(store, handler, settings, hooks=hooks, address=advertised(settings, bound))
         feed = events.EventFeed(store)
         async with background(feed.run()), instance:
             face = surface(instance, store, settings, feed)
@@ -144,17 +166,18 @@ async def run(settings: Settings, *, app: LoadedApp | None = None) -> None:
     Raises:
         StartError: It cannot listen, the namespace has other constants, or other processes cannot import the app.
     """
+    app = app or LoadedApp(hold, {})
     if settings.processes == 1:
-        await serve(NAME, settings, hosting(app.handler if app else hold))
+        await serve(NAME, settings, hosting(app.handler, app.hooks))
         return
     try:
-        reference = "" if app is None else app.reference or reference_of(app.handler)
+        reference = "" if app.handler is hold else app.reference or reference_of(app)
     except ValueError as error:
         raise StartError(str(error), EXIT_USAGE) from None
     await several.run(settings, reference)
 
 
-def run_program(handler: Handler, flags: Mapping[str, Any]) -> None:
+def run_program(handler: Handler, flags: Mapping[str, Any], hooks: Hooks = NO_HOOKS) -> None:
     """Run a worker around ``handler``, with settings from ``flags``, the environment and the settings file.
 
     Returns when SIGTERM or Ctrl-C drained it.
@@ -166,7 +189,7 @@ def run_program(handler: Handler, flags: Mapping[str, Any]) -> None:
     """
     if importing():
         raise RuntimeError('app.run() is called by the import: put it under if __name__ == "__main__"')
-    launch(lambda settings: run(settings, app=LoadedApp(handler, {})), flags)
+    launch(lambda settings: run(settings, app=LoadedApp(handler, {}, hooks)), flags)
 
 
 def _contribute(*, app: LoadedApp | None) -> Mapping[str, Any]:
@@ -214,7 +237,11 @@ def translate(error: Exception) -> Refusal | None:
     match error:
         case NoFreeSlot() | QueueFull() | Draining():
             return unavailable(str(error))
+        case CallRefused():
+            if error.final:
+                return Refusal(403, error.reason, type=CALL_REFUSED)
+            return unavailable(error.reason, type=CALL_REFUSED)
         case KeyConflict():
             return Refusal(422, str(error))
         case _:
-            return None
+            return of_stream(error)

@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 
 import click
 
+from mediaflow.runtime.hooks import NO_HOOKS, Hooks
 from mediaflow.runtime.session import Handler, Session
 
 
 class LoadedApp(NamedTuple):
-    """What ``--app`` named: the coroutine function, and the settings that its app was made with.
+    """What ``--app`` named: the coroutine function, and the settings and hooks that its app was made with.
 
     ``reference`` is the name itself; empty if the app was not named, but handed over.
     """
 
     handler: Handler
     settings_flags: Mapping[str, Any]
+    hooks: Hooks = NO_HOOKS
     reference: str = ""
 
 
@@ -55,26 +57,37 @@ def load_app(reference: str) -> LoadedApp:
         raise ValueError(
             f"app {reference!r} is {type(found).__name__}: give a MediaApp or a coroutine function"
         )
-    return LoadedApp(handler, getattr(found, "settings_flags", {}), reference)
+    hooks = getattr(found, "hooks", NO_HOOKS)
+    return LoadedApp(handler, getattr(found, "settings_flags", {}), hooks, reference)
 
 
-def reference_of(handler: Handler) -> str:
-    """Return the ``module:attr`` by which another process finds a coroutine function that this one has.
+def reference_of(app: LoadedApp) -> str:
+    """Return the ``module:attr`` by which another process finds an app that this one has.
+
+    It names the MediaApp, where one stands at the top level of the handler's module, else the handler.
 
     Raises:
         ValueError: There is no such name; the message is one line.
     """
+    handler = app.handler
     module_name = getattr(handler, "__module__", "")
     attribute = getattr(handler, "__qualname__", "")
     module = sys.modules.get(module_name)
     found: Any = module
     for part in attribute.split("."):
         found = getattr(found, part, None)
+    for name, value in vars(module).items() if module else ():
+        if getattr(value, "handler", None) is handler and getattr(value, "hooks", NO_HOOKS) == app.hooks:
+            attribute, found = name, handler
     if module is not None and module_name == "__main__":
         # ``python -m package.module`` has its name in the spec; a script is found by its file.
         spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
         module_name = spec.name if spec else Path(file).stem if file else ""
-    if found is not handler or not module_name:
+    if (
+        found is not handler
+        or not module_name
+        or (app.hooks != NO_HOOKS and attribute == handler.__qualname__)
+    ):
         raise ValueError(
             f"a new process cannot import {attribute or handler!r} of {module_name or 'this program'}: "
             "define it at the top level of a module, or set processes = 1"

@@ -18,10 +18,12 @@ from harness.surfaces import (
     own_store,
     pending,
     pretend_instance,
+    problem,
     report,
     silent,
     store_away,
     unauthorized,
+    unwilling,
 )
 from harness.waiting import eventually
 
@@ -119,6 +121,44 @@ async def test_with_no_free_slot_anywhere_a_live_instance_queues_the_call(stage)
         answer, told = await stage.post()
         assert (answer.status, told["state"], told["owner"]) == (201, "pending", None)
         assert [asked.slot_only for asked in a.asked] == [False]
+
+
+async def test_an_overloaded_instance_is_given_no_slot_and_may_queue(stage):
+    async with pretend_instance("a", pending) as a, pretend_instance("b") as b:
+        said = msgspec.structs.replace(report("a"), address=a.address, load=0.97, overloaded=True)
+        await stage.store.heartbeat(said)
+        await stage.joins(b, slots=1)
+        answer, told = await stage.post("call-1")
+        assert (answer.status, told["owner"]) == (201, "b")
+        assert not [asked for asked in a.asked if asked.slot_only]
+        shown = (await (await stage.client.get("/instances")).json())["instances"]
+        assert [(one["slots"], one["used"], one["load"], one["overloaded"]) for one in shown] == [
+            (10, 0, 0.97, True),
+            (1, 0, None, False),
+        ]
+
+
+async def test_a_call_goes_to_the_one_instance_that_wants_it_however_many_do_not(stage):
+    async with AsyncExitStack() as stack:
+        reluctant = [
+            await stack.enter_async_context(pretend_instance(f"no-{n}", *[unwilling] * 9)) for n in range(8)
+        ]
+        willing = await stack.enter_async_context(pretend_instance("yes", full, pending))
+        for instance in (*reluctant, willing):
+            await stage.joins(instance)
+        answer, told = await stage.post()
+        assert (answer.status, told["state"]) == (201, "pending"), "full, but the one that would take it"
+        assert [len(instance.asked) for instance in reluctant] == [1] * 8, "none is asked twice"
+
+
+async def test_a_call_that_nobody_wants_is_answered_with_a_reason_and_when_to_come_again(stage):
+    async with pretend_instance("a", unwilling) as a, pretend_instance("b", unwilling) as b:
+        for instance in (a, b):
+            await stage.joins(instance)
+        answer, told = await stage.post()
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert told["detail"].endswith("does not want it")
+        assert [len(a.asked), len(b.asked)] == [1, 1]
 
 
 async def test_an_instance_that_filled_up_meanwhile_queues_the_call(stage):
@@ -392,3 +432,25 @@ async def test_a_reading_that_grows_old_is_not_ready(stage):
     answer = await stage.client.get("/readyz")
     assert answer.status == 503
     assert "60 s ago" in (await answer.json())["detail"]
+
+
+async def test_whom_a_call_counts_for_is_passed_on_and_so_is_the_refusal(stage):
+    async def refused(_instance, _request, _asked):
+        return problem(409, "one stream too many")
+
+    async with pretend_instance("a", refused) as a, pretend_instance("b", refused) as b:
+        for instance in (a, b):
+            await stage.joins(instance)
+        answer, told = await stage.post(headers={"Mediaflow-Account": "J%C3%BCrgen 2"})
+        assert (answer.status, told["detail"]) == (409, "one stream too many")
+        [asked] = a.asked + b.asked
+        assert asked.headers["Mediaflow-Account"] == "J%C3%BCrgen%202"
+
+
+@pytest.mark.parametrize("account", ["", "%0A", "%zz", "%FF", "x" * 257])
+async def test_an_account_that_cannot_be_one_is_refused_at_once(stage, account):
+    async with pretend_instance("a") as a:
+        await stage.joins(a)
+        answer, told = await stage.post(headers={"Mediaflow-Account": account})
+        assert (answer.status, a.asked) == (400, [])
+        assert "Mediaflow-Account" in told["detail"]

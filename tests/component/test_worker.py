@@ -8,8 +8,13 @@ from harness.surfaces import client_of, own_settings, own_store
 from harness.waiting import eventually
 from yarl import URL
 
-from mediaflow.runtime.instance import Instance, QueueFull
+from mediaflow.limiter import StreamLimiter
+from mediaflow.runtime.hooks import NO_HOOKS, Hooks
+from mediaflow.runtime.instance import Instance
 from mediaflow.runtime.meter import InstanceMeter
+from mediaflow.runtime.oncall import CallRefused
+from mediaflow.runtime.placing import QueueFull
+from mediaflow.settings import Settings
 from mediaflow.web.events import EventFeed
 from mediaflow.worker.app import surface
 from mediaflow.worker.handlers import hold, load_app
@@ -175,8 +180,8 @@ def module(monkeypatch):
 
 
 def test_an_app_is_a_coroutine_function_or_a_media_app(module):
-    assert load_app("app_under_test:record") == (_coroutine, {}, "app_under_test:record")
-    assert load_app("app_under_test:app") == (_coroutine, {"slots": 7}, "app_under_test:app")
+    assert load_app("app_under_test:record") == (_coroutine, {}, NO_HOOKS, "app_under_test:record")
+    assert load_app("app_under_test:app") == (_coroutine, {"slots": 7}, NO_HOOKS, "app_under_test:app")
 
 
 @pytest.mark.parametrize(
@@ -201,3 +206,39 @@ def test_an_app_whose_module_exits_is_refused_and_does_not_end_the_program(tmp_p
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="importing 'app_that_exits' failed: SystemExit"):
         load_app("app_that_exits:app")
+
+
+@pytest.mark.parametrize(("final", "status"), [(False, 503), (True, 403)])
+async def test_a_call_that_the_app_does_not_want_is_refused_with_its_reason(final, status):
+    async def refuse(_call):
+        raise CallRefused("this tenant is closed", final=final)
+
+    settings = own_settings()
+    async with (
+        own_store(settings) as store,
+        Instance(store, hold, settings, hooks=Hooks(on_call=refuse)) as instance,
+    ):
+        await eventually(lambda: instance.ready, 10)
+        face = surface(instance, store, settings, EventFeed(store))
+        async with client_of(face.application()) as client:
+            answer = await client.post("/calls/call-1")
+            told = await answer.json()
+    assert (answer.status, told["detail"]) == (status, "this tenant is closed")
+    assert told["type"] == "urn:mediaflow:problem:call-refused"
+    assert ("Retry-After" in answer.headers) == (status == 503)
+
+
+async def test_one_call_too_many_of_an_account_is_a_409_that_the_document_describes(stage):
+    document = await (await stage.client.get("/openapi.json")).json()
+    described = document["paths"]["/calls/{callId}"]["post"]
+    assert "Mediaflow-Account" in [one["name"] for one in described["parameters"]]
+    schema = described["responses"]["409"]["content"]["application/problem+json"]["schema"]
+    fields = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["required"]
+    limiter = StreamLimiter(Settings(), store=stage.store)
+    await limiter.set_limit("anna", 1)
+    headers = {"Mediaflow-Account": "anna"}
+    assert (await stage.post("call-1", headers=headers))[0].status == 201
+    answer, told = await stage.post("call-2", headers=headers)
+    assert (answer.status, answer.content_type) == (409, "application/problem+json")
+    assert set(fields) <= set(told)
+    assert told["conflicts"][0]["deviceId"] == "call:call-1"

@@ -8,7 +8,7 @@ import pytest
 from harness.laboratory import JUNIOR, SENIOR, THIRD, TRACE
 
 from mediaflow.core import names
-from mediaflow.store import Claim, Grant, SessionRef
+from mediaflow.store import Claim, Grant, NewSession, SessionRef
 
 
 async def give_up(lab, kind, owner, claim):
@@ -384,3 +384,27 @@ async def test_a_takeover_is_no_failed_attempt(lab):
     claim = await lab.move(claim, JUNIOR)
     described = await lab.store.describe("call")
     assert described.sessions[0].attempt == 1
+
+
+async def test_whom_a_call_counts_for_goes_with_the_session_to_each_owner_and_back_after_a_loss(lab):
+    queued = NewSession(
+        call_id="call",
+        session_id=names.session_id(1_700_000_000_000, 0, 77),
+        idempotency_key="key",
+        body_digest="digest",
+        metadata=b'{"room":7}',
+        owner=None,
+        account=b"whoever",
+    )
+    made = await lab.store.create(queued)
+    found = await lab.store.outline(SessionRef("call", made.session_id))
+    assert found == (b'{"room":7}', "created", b"whoever")
+    offered = await lab.offer(Claim("call", made.session_id, 0), SENIOR)
+    accepted = await lab.store.accept(SENIOR, offered)
+    assert accepted.account == b"whoever"
+    lab.forget()
+    assert await lab.store.outline(SessionRef("call", made.session_id)) is None
+    held = lab.held(offered, account=accepted.account)
+    back = await lab.store.readopt(SENIOR, held)
+    again = await lab.store.accept(SENIOR, offered._replace(fence=back.fence))
+    assert again.account == b"whoever"

@@ -10,7 +10,8 @@ import msgspec
 
 from harness.waiting import eventually
 from mediaflow.api.messages import CallAnswer
-from mediaflow.runtime.instance import Instance, Placement
+from mediaflow.runtime.instance import Instance
+from mediaflow.runtime.placing import Placement
 from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
 from mediaflow.store import Store

@@ -15,7 +15,8 @@ from harness.proxy import Proxy
 from harness.redis import RedisServer
 from harness.waiting import eventually
 from mediaflow.api.messages import CallAnswer
-from mediaflow.runtime.instance import Instance, Placement
+from mediaflow.runtime.instance import Instance
+from mediaflow.runtime.placing import Placement
 from mediaflow.settings import Settings
 from mediaflow.store import CallRecord, Event, SessionRecord, Store, open_store
 from mediaflow.watchdog import Watchdog

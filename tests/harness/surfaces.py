@@ -13,7 +13,7 @@ from mediaflow.core import names
 from mediaflow.settings import Settings
 from mediaflow.store import InstanceReport, NewSession, Owner, Store, open_store
 from mediaflow.web import calls, docs, events, health, openapi
-from mediaflow.web.problems import STORE_UNAVAILABLE
+from mediaflow.web.problems import CALL_REFUSED, STORE_UNAVAILABLE
 from mediaflow.web.surface import Surface
 
 _numbers = itertools.count()
@@ -149,6 +149,11 @@ async def unauthorized(instance, request, asked):
 async def full(instance, request, asked):
     del request, asked
     return problem(503, f"{instance.name} has no free slot", {"Retry-After": "7"})
+
+
+async def unwilling(instance, request, asked):
+    del request, asked
+    return problem(503, f"{instance.name} does not want it", {"Retry-After": "1"}, CALL_REFUSED)
 
 
 async def store_away(instance, request, asked):

@@ -2,7 +2,7 @@
 -- KEYS: partition owned, then for each session: call session
 -- ARGV: partition instance incarnation, then for each session: call_id session_id fence
 -- RETURNS: for each session: accepted fence metadata checkpoint checkpoint_number details failures cause created_at
---   idempotency_field body_digest trace vacated_by vacant_ms waited_ms; or: lost; or: unknown
+--   idempotency_field body_digest trace account vacated_by vacant_ms waited_ms; or: lost; or: unknown
 -- USES: partition time plan log seniority records
 -- FLAGS: allow-oom
 
@@ -16,17 +16,17 @@ local function accept(call_key, session_key, call_id, session_id, fence)
   if not entry then return {'unknown'} end
   if not owned_by(entry, instance, incarnation) or entry.fence ~= fence then return {'lost'} end
   local kept = redis.call('HMGET', session_key, 'metadata', 'checkpoint', 'checkpoint_number', 'details', 'failures',
-    'cause', 'created_at', 'idempotency_field', 'body_digest', 'trace', 'short_runs', 'was_short', 'accepted_fence',
-    'vacated_by', 'vacated_at')
+    'cause', 'created_at', 'idempotency_field', 'body_digest', 'trace', 'account', 'short_runs', 'was_short',
+    'accepted_fence', 'vacated_by', 'vacated_at')
   local member = call_id .. '/' .. session_id
   add('ZADD', LEASES, integer(lease_ms + TTL_MS), member)
   add('SADD', owned, member)
   add('PEXPIRE', owned, RETENTION_MS)
   if not entry.accepted then
-    local short_runs = tonumber(kept[11]) or 0
+    local short_runs = tonumber(kept[12]) or 0
     -- Each fence is accepted once, and counted once, also if an earlier try was cut off.
-    if kept[6] == 'takeover' and kept[13] ~= integer(fence) then
-      short_runs = kept[12] == '1' and short_runs + 1 or 0
+    if kept[6] == 'takeover' and kept[14] ~= integer(fence) then
+      short_runs = kept[13] == '1' and short_runs + 1 or 0
     end
     add('HSET', session_key, 'accepted_at', integer(lease_ms), 'short_runs', short_runs,
       'accepted_fence', integer(fence))
@@ -40,9 +40,9 @@ local function accept(call_key, session_key, call_id, session_id, fence)
     remove('ZREM', PENDING, member)
   end
   local result = {'accepted', integer(fence)}
-  for i = 1, 10 do result[#result + 1] = kept[i] or '' end
-  result[#result + 1] = kept[14] or ''
-  result[#result + 1] = kept[15] and integer(math.max(0, lease_ms - tonumber(kept[15]))) or ''
+  for i = 1, 11 do result[#result + 1] = kept[i] or '' end
+  result[#result + 1] = kept[15] or ''
+  result[#result + 1] = kept[16] and integer(math.max(0, lease_ms - tonumber(kept[16]))) or ''
   result[#result + 1] = integer(math.max(0, wall_ms - (tonumber(kept[7]) or wall_ms)))
   return result
 end

@@ -1,13 +1,14 @@
 -- Make a session for a call, or find the one it has; the same idempotency key never makes a second one.
 -- KEYS: partition call session idempotency owned
--- ARGV: partition call_id session_id idempotency_field body_digest metadata instance incarnation rank may_queue trace
+-- ARGV: partition call_id session_id idempotency_field body_digest metadata instance incarnation rank may_queue
+--   trace account
 -- RETURNS: created|existing|repeated session_id first_created state owner incarnation fence accepted, or: conflict, or: absent
 -- USES: partition time plan log seniority records
 
 local call_key, session_key, idempotency_key, owned = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local call_id, session_id, field, digest, metadata = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local instance, incarnation, rank = ARGV[11], ARGV[12], ARGV[13]
-local may_queue, trace = ARGV[14] == '1', ARGV[15]
+local may_queue, trace, account = ARGV[14] == '1', ARGV[15], ARGV[16]
 local KEPT_ANSWERS = 1000
 
 local call = read_call(call_key, call_id)
@@ -91,7 +92,8 @@ add('ZADD', CALLS, 0, call_id)
 add('PERSIST', call_key)
 add('PERSIST', idempotency_key)
 local fields = {'metadata', metadata, 'created_at', integer(wall_ms), 'accepted_at', integer(lease_ms),
-  'cause', 'created', 'failures', 0, 'short_runs', 0, 'idempotency_field', field, 'body_digest', digest}
+  'cause', 'created', 'failures', 0, 'short_runs', 0, 'idempotency_field', field, 'body_digest', digest,
+  'account', account}
 if trace ~= '' then fields[#fields + 1], fields[#fields + 2] = 'trace', trace end
 add('HSET', session_key, unpack(fields))
 put(call, session_id, entry)

@@ -1,7 +1,7 @@
 -- Put back a session that Redis forgot while its owner lived; always under a new fence.
 -- KEYS: partition call session idempotency owned
 -- ARGV: partition instance incarnation rank call_id session_id fence metadata checkpoint checkpoint_number
---   details failures created_at idempotency_field body_digest trace
+--   details failures created_at idempotency_field body_digest trace account
 -- RETURNS: readopted fence; there fence (nothing was put back: renew); or: lost
 -- USES: partition time plan log seniority records
 -- FLAGS: allow-oom
@@ -10,7 +10,8 @@ local call_key, session_key, idempotency_key, owned = KEYS[7], KEYS[8], KEYS[9],
 local instance, incarnation, rank = ARGV[6], ARGV[7], ARGV[8]
 local call_id, session_id, fence = ARGV[9], ARGV[10], tonumber(ARGV[11])
 local metadata, checkpoint, checkpoint_number, details = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
-local failures, created_at, field, digest, trace = ARGV[16], ARGV[17], ARGV[18], ARGV[19], ARGV[20]
+local failures, created_at, field, digest, trace, account =
+  ARGV[16], ARGV[17], ARGV[18], ARGV[19], ARGV[20], ARGV[21]
 
 redis.call('SCARD', owned)
 redis.call('HLEN', idempotency_key)
@@ -48,7 +49,8 @@ add('PERSIST', call_key)
 add('PERSIST', idempotency_key)
 add('PERSIST', session_key)
 local fields = {'metadata', metadata, 'created_at', created_at, 'accepted_at', integer(lease_ms), 'cause', 'created',
-  'failures', failures, 'short_runs', 0, 'idempotency_field', field, 'body_digest', digest, 'details', details}
+  'failures', failures, 'short_runs', 0, 'idempotency_field', field, 'body_digest', digest, 'details', details,
+  'account', account}
 if trace ~= '' then fields[#fields + 1], fields[#fields + 2] = 'trace', trace end
 if tonumber(checkpoint_number) >= stored_number then
   fields[#fields + 1], fields[#fields + 2] = 'checkpoint_number', checkpoint_number
