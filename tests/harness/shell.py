@@ -1,9 +1,9 @@
 """Runs a shell block of a document as a person would type it, on a machine of its own.
 
 That machine is a network and process namespace, so that the ports of the documents are free and nothing is left
-behind. A redis-server listens on its usual port. A line that ends with ``&`` is waited for until it says that it
-serves. The comment behind a line with curl begins with the status that has to be answered. A program at the end of
-a block that does not end by itself is waited for likewise, and interrupted as with Ctrl-C.
+behind; what belongs to another machine is not run. A redis-server listens on its usual port. A line that ends with
+``&`` is waited for until it says that it serves. The comment behind a line with curl begins with the status that has
+to be answered. A program that does not end by itself is waited for likewise, and interrupted as with Ctrl-C.
 """
 
 import os
@@ -18,27 +18,17 @@ from typing import NamedTuple
 
 from harness.pages import ROOT
 
-NOT_HERE = {
-    "pip": "installs into the environment that runs this test",
-    "pytest": "is what runs this test",
-    "terraform": "needs an account",
-    "docker": "needs a daemon",
-    "podman": "needs a daemon",
-    "kubectl": "needs a cluster",
-    "helm": "needs a cluster",
-    "systemctl": "needs an init",
-    "systemd-analyze": "is run where the units are tested",
-    "journalctl": "needs an init",
-    "sudo": "is not needed by root",
-    "apt-get": "is for .ci/run",
-    "install": "writes outside of the project",
-    "useradd": "writes outside of the project",
-    "zip": "belongs to an installation that is not made here",
-}
-"""Commands that are checked as text only, and why."""
+ELSEWHERE = frozenset(
+    {"apt-get", "docker", "helm", "install", "journalctl", "kubectl", "podman", "redis-server", "sudo"}
+    | {"systemctl", "systemd-analyze", "terraform", "useradd", "zip"}
+)
+"""Commands of another machine, or that change this one: a block with one of them is checked as text only."""
+
+LEFT_OUT = frozenset({"pip", "pytest"})
+"""Steps that are left out of a block: what they would install is what runs this test, and so is pytest."""
 
 TOOLS = ("unshare", "ip", "curl", "jq", "redis-server", "redis-cli")
-WITHIN_S = 150
+WITHIN_S = 100
 
 _SERVES = re.compile(
     r"^(\w+=\S+ )*(mediaflow|python) (up|worker|loadbalancer|watchdog|concurrency|bot\.py)\b"
@@ -47,8 +37,6 @@ _PRELUDE = """\
 set -m -e -o pipefail
 ip link set lo up
 trap 'echo "failed: $CURRENT" >&2; tail -n 40 "$LOGS"/*.log >&2' ERR
-redis-server --port 6379 --save '' --dir "$LOGS" >/dev/null &
-until redis-cli ping >/dev/null 2>&1; do sleep 0.02; done
 curl() { command curl -sS --max-time 30 "$@" -w '%{stderr}%{http_code}\\n' 2>>"$LOGS/statuses"; }
 serves() {  # number, process id
   for ((i = 0; i < 1200; i++)); do
@@ -58,6 +46,10 @@ serves() {  # number, process id
   done
   return 1
 }
+"""
+_REDIS = """\
+redis-server --port 6379 --save '' --dir "$LOGS" >/dev/null &
+until redis-cli ping >/dev/null 2>&1; do sleep 0.02; done
 """
 
 
@@ -95,27 +87,21 @@ class Outcome(NamedTuple):
 
 
 def lines(text: str) -> list[Line]:
-    """Take a block apart; steps that cannot run here are left out, and so is a way to where only they would run."""
+    """Take a block apart, without what is left out; none are to be run if the block is for another machine."""
     found: list[Line] = []
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         command, _, comment = re.split(r"(\s+# |^# |$)", line, maxsplit=1)
-        steps = [step for step in command.split(" && ") if step.strip() and not _is_elsewhere(step)]
-        if steps:
-            found.append(Line(" && ".join(steps).strip(), comment.strip()))
-    return [] if all(line.command.startswith("cd ") for line in found) else found
+        steps = [step.strip() for step in command.split(" && ") if step.strip()]
+        if any(_program(step) in ELSEWHERE for step in steps):
+            return []
+        if kept := [step for step in steps if _program(step) not in LEFT_OUT]:
+            found.append(Line(" && ".join(kept), comment.strip()))
+    return found
 
 
-def elsewhere(text: str) -> list[str]:
-    """Return the steps of a block that cannot run here."""
-    joined = re.sub(r"\\\n\s*", "", text)
-    return [
-        step.strip() for line in joined.splitlines() for step in line.split(" && ") if _is_elsewhere(step)
-    ]
-
-
-def _is_elsewhere(step: str) -> bool:
-    words = [word for word in re.split(r"[\s(]+", step.strip()) if word and not re.match(r"\w+=", word)]
-    return bool(words) and words[0] in NOT_HERE
+def _program(step: str) -> str:
+    words = [word for word in step.split() if not re.match(r"\w+=", word)]
+    return Path(words[0]).name if words else ""
 
 
 def why_not_here() -> str:
@@ -144,7 +130,12 @@ def run(block: list[Line], files: Mapping[str, str], scratch: Path) -> Outcome:
     for name, text in files.items():
         (folder / name).write_text(text)
     script = scratch / "block.sh"
-    script.write_text(_PRELUDE + "".join(_scripted(number, line) for number, line in enumerate(block)))
+    own = any(line.command.startswith("redis-server ") for line in block)
+    script.write_text(
+        _PRELUDE
+        + ("" if own else _REDIS)
+        + "".join(_scripted(number, line) for number, line in enumerate(block))
+    )
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("MEDIAFLOW_")}
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

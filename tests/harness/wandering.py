@@ -38,11 +38,16 @@ class Observatory:
     def __init__(self, lab: Laboratory) -> None:
         self._lab = lab
         self._link = lab.store._asker.link
-        self.seen: list[Seen] = []
+        self._seen: list[Seen] = []
         lab.store._asker.link = self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._link, name)
+
+    def take(self) -> list[Seen]:
+        """Return what was seen since the last time."""
+        seen, self._seen = self._seen, []
+        return seen
 
     async def run(self, call: Call, **options: Any) -> Any:
         before, position = self._records(), self._newest_event()
@@ -81,7 +86,7 @@ class Observatory:
         for member in before.keys() | after.keys() | logged.keys():
             old, new = before.get(member), after.get(member)
             if old != new or member in logged:
-                self.seen.append(Seen(stage(old), stage(new), script, tuple(sorted(logged.get(member, ())))))
+                self._seen.append(Seen(stage(old), stage(new), script, tuple(sorted(logged.get(member, ())))))
 
 
 class Walk:
