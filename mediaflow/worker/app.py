@@ -171,7 +171,7 @@ async def run(settings: Settings, *, app: LoadedApp | None = None) -> None:
         await serve(NAME, settings, hosting(app.handler, app.hooks))
         return
     try:
-        reference = "" if app.handler is hold else app.reference or reference_of(app)
+        reference = "" if app.handler is hold else app.reference or reference_of(app.handler, app.hooks)
     except ValueError as error:
         raise StartError(str(error), EXIT_USAGE) from None
     await several.run(settings, reference)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import click
@@ -61,38 +62,40 @@ def load_app(reference: str) -> LoadedApp:
     return LoadedApp(handler, getattr(found, "settings_flags", {}), hooks, reference)
 
 
-def reference_of(app: LoadedApp) -> str:
-    """Return the ``module:attr`` by which another process finds an app that this one has.
+def reference_of(handler: Handler, hooks: Hooks = NO_HOOKS) -> str:
+    """Return the ``module:attr`` by which another process finds a coroutine function and its hooks.
 
     It names the MediaApp, where one stands at the top level of the handler's module, else the handler.
 
     Raises:
         ValueError: There is no such name; the message is one line.
     """
-    handler = app.handler
     module_name = getattr(handler, "__module__", "")
-    attribute = getattr(handler, "__qualname__", "")
     module = sys.modules.get(module_name)
-    found: Any = module
-    for part in attribute.split("."):
-        found = getattr(found, part, None)
-    for name, value in vars(module).items() if module else ():
-        if getattr(value, "handler", None) is handler and getattr(value, "hooks", NO_HOOKS) == app.hooks:
-            attribute, found = name, handler
+    attribute = _name_in(module, handler, hooks)
     if module is not None and module_name == "__main__":
         # ``python -m package.module`` has its name in the spec; a script is found by its file.
         spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
         module_name = spec.name if spec else Path(file).stem if file else ""
-    if (
-        found is not handler
-        or not module_name
-        or (app.hooks != NO_HOOKS and attribute == handler.__qualname__)
-    ):
+    if not attribute or not module_name:
+        shown = getattr(handler, "__qualname__", repr(handler))
         raise ValueError(
-            f"a new process cannot import {attribute or handler!r} of {module_name or 'this program'}: "
+            f"a new process cannot import {shown!r} of {module_name or 'this program'}, or its app: "
             "define it at the top level of a module, or set processes = 1"
         )
     return f"{module_name}:{attribute}"
+
+
+def _name_in(module: ModuleType | None, handler: Handler, hooks: Hooks) -> str:
+    """Return under which name a module has the app of a handler, or else a handler that needs no app; or empty."""
+    for name, value in vars(module).items() if module else ():
+        if getattr(value, "handler", None) is handler and getattr(value, "hooks", NO_HOOKS) == hooks:
+            return name
+    attribute = getattr(handler, "__qualname__", "")
+    found: Any = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    return attribute if found is handler and hooks == NO_HOOKS else ""
 
 
 def importing() -> bool:

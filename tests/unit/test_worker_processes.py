@@ -6,6 +6,7 @@ import types
 import pytest
 from harness import handlers
 
+from mediaflow import MediaApp
 from mediaflow.processes.environment import environment
 from mediaflow.settings import Settings, SettingsError, load
 from mediaflow.worker.handlers import importing, load_app, reference_of
@@ -67,6 +68,22 @@ def test_the_module_that_was_run_as_a_script_is_found_by_its_file(monkeypatch):
     record.__module__, record.__qualname__ = "__main__", "record"
     monkeypatch.setitem(sys.modules, "__main__", main)
     assert reference_of(record) == "recorder:record"
+
+
+def test_an_app_is_named_itself_so_that_its_hooks_come_along(monkeypatch):
+    async def record(session):
+        del session
+
+    module = types.ModuleType("bot")
+    module.record = record
+    record.__module__, record.__qualname__ = "bot", "record"
+    monkeypatch.setitem(sys.modules, "bot", module)
+    app = MediaApp(load=lambda: 0.5)
+    with pytest.raises(ValueError, match="top level of a module"):
+        reference_of(record, app.hooks)
+    module.app = app
+    module.app.session(record)
+    assert reference_of(record, module.app.hooks) == "bot:app"
 
 
 def test_what_another_process_cannot_import_is_refused_with_a_way_out():
