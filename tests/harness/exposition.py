@@ -10,7 +10,9 @@ import msgspec
 
 from mediaflow import concurrency, loadbalancer, watchdog
 from mediaflow.settings import Settings
+from mediaflow.telemetry import lag
 from mediaflow.web.hosting import Build, hosted
+from mediaflow.web.surface import METRICS
 from mediaflow.worker.app import hosting
 from mediaflow.worker.handlers import hold
 
@@ -68,9 +70,9 @@ async def expositions() -> dict[str, str]:
     async with aiohttp.ClientSession() as client:
         for name, build in BUILDS.items():
             own = msgspec.structs.replace(settings, instance_id="one" if name == "worker" else "")
-            async with (
-                hosted(name, own, build) as (bound, _, _),
-                client.get(f"{bound.url}/metrics") as answer,
-            ):
-                shown[name] = await answer.text()
+            async with hosted(name, own, build) as (bound, program, _):
+                # As serve() does around the program, which this process is not.
+                with lag.watching(program.app[METRICS]):
+                    async with client.get(f"{bound.url}/metrics") as answer:
+                        shown[name] = await answer.text()
     return shown

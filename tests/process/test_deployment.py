@@ -50,7 +50,10 @@ async def test_the_health_check_of_a_program_that_is_gone_fails_in_a_line():
 
 def values(exposition: str) -> dict[str, float]:
     return {
-        name: float(value) for name, value in re.findall(r"^(mediaflow_\w+) (\S+)$", exposition, re.MULTILINE)
+        name: float(value)
+        for name, value in re.findall(
+            r'^(mediaflow_\w+(?:\{state="pending"\})?) (\S+)$', exposition, re.MULTILINE
+        )
     }
 
 
@@ -65,14 +68,18 @@ async def test_workers_are_scaled_by_metrics_that_programs_have(fleet, http):
     async def measured():
         pages = [(await http.get(f"{program.url}/metrics")) for program in (balancer, watchdog)]
         of_balancer, of_watchdog = [values(await page.text()) for page in pages]
-        assert of_balancer["mediaflow_slots"] == 1
+        assert of_balancer["mediaflow_fleet_slots"] == 1
         return (
-            of_balancer["mediaflow_slots"]
-            - of_balancer["mediaflow_free_slots"]
-            + of_watchdog["mediaflow_pending"]
+            of_balancer["mediaflow_fleet_slots"]
+            - of_balancer["mediaflow_fleet_free_slots"]
+            + of_watchdog['mediaflow_namespace_sessions{state="pending"}']
         )
 
     # One slot is taken, and one session waits: two are wanted.
     await eventually(measured, 20, until=lambda found: found == 2)
     used = set(re.findall(r"\bmediaflow_\w+", ADAPTER.read_text())) - {"mediaflow_wanted_slots"}
-    assert used == {"mediaflow_slots", "mediaflow_free_slots", "mediaflow_pending"}
+    assert used == {
+        "mediaflow_fleet_slots",
+        "mediaflow_fleet_free_slots",
+        "mediaflow_namespace_sessions",
+    }
