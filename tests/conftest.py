@@ -6,6 +6,7 @@ import uuid
 import aiohttp
 import msgspec
 import pytest
+import structlog
 from harness.cluster import Cluster
 from harness.processes import Fleet
 from harness.redis import MISSING, RedisServer, find_redis_server
@@ -29,6 +30,19 @@ def needs_redis() -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"{MISSING}, and in CI it has to be there")
         pytest.skip(MISSING)
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_as_it_was(monkeypatch):
+    """Undo what a test sets up; a logger that keeps its set-up for good could not be captured by any later test."""
+    configure = structlog.configure
+
+    def for_this_test(**given) -> None:
+        configure(**{**given, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", for_this_test)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module")
