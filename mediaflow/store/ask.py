@@ -175,7 +175,7 @@ def _explain(error: Exception) -> tuple[str, bool]:
     # Behind a colon, redis-py shows the insides of its client instead of a reason; of a pipeline it shows the command,
     # which may hold what is nobody's business.
     text = str(error).partition(": <")[0].rpartition("of pipeline caused error: ")[2].strip(" .(),'\"")
-    text = text.partition(" script: ")[0] or "no answer in time"
+    text = text.partition(" script: ")[0].partition(". Connect call failed")[0] or "no answer in time"
     if isinstance(error, _REFUSED) or text.startswith(_REFUSED_WORDS):
         return text, True
     if not isinstance(error, ResponseError) or isinstance(error, _PASSING):
