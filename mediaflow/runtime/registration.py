@@ -73,6 +73,13 @@ class Registration:
         """The instance as the owner of sessions."""
         return Owner(self.instance_id, self.incarnation, self.rank)
 
+    @property
+    def why_not_ready(self) -> str:
+        """Why the instance is not ready, in a line; empty if it is."""
+        if self.state in ("draining", "stopped"):
+            return f"instance {self.instance_id} is {self.state}"
+        return f"instance {self.instance_id} {self.problem}" if self.problem else ""
+
     def changed(self) -> None:
         """Have a heartbeat sent at once: slots or state are not what the last one said."""
         self._due.set()

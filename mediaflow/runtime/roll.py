@@ -2,51 +2,75 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import structlog
 
+from mediaflow.runtime.account import Accounts, Seat, seat_of
 from mediaflow.runtime.actor import Actor, Surroundings
+from mediaflow.runtime.registration import STORE_TIMEOUT_S, Registration
 from mediaflow.runtime.slots import Slot
 from mediaflow.store import Acceptance, Claim
 
 log: Any = structlog.get_logger("mediaflow.instance")
 
+END_PATIENCE_S = 1.0
+"""How long ending a call waits for a coroutine that runs here."""
+
 
 class Roll:
     """Actors by session id; each runs as a task of the instance's group and gives its slot back at its end."""
 
-    def __init__(self) -> None:
-        """Begin with no session."""
+    def __init__(self, registration: Registration, around: Surroundings, accounts: Accounts) -> None:
+        """Begin with no session; the owner is whoever ``registration`` says when one starts."""
         self.actors: dict[str, Actor] = {}
+        self._registration = registration
+        self._around = around
+        self._accounts = accounts
+        self._group: asyncio.TaskGroup | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
+
+    def open(self, group: asyncio.TaskGroup) -> None:
+        """Run sessions from now on, as tasks of ``group``; none starts before."""
+        self._group = group
 
     def __contains__(self, session_id: str) -> bool:
         """Whether a session runs here."""
         return session_id in self.actors
 
     def start(
-        self,
-        group: asyncio.TaskGroup,
-        around: Surroundings,
-        claim: Claim,
-        accepted: Acceptance,
-        sent_at_s: float,
-        slot: Slot,
+        self, claim: Claim, kept: Acceptance, sent_at_s: float, slot: Slot, *, is_fresh: bool = False
     ) -> bool:
-        """Start the actor of a session; False if it runs here already, and the slot is not taken."""
-        if claim.session_id in self.actors:
+        """Start the actor of a session; False if it cannot run, or runs here already, and the slot is not taken.
+
+        Args:
+            claim: Under which it is held.
+            kept: What Redis holds of it.
+            sent_at_s: When the request was sent that made it ours.
+            slot: Reserved for it.
+            is_fresh: This very process has just made it.
+        """
+        if self._group is None or self._registration.state == "stopped" or claim.session_id in self.actors:
             return False
-        actor = Actor(around, claim, accepted, sent_at_s)
+        around = self._around._replace(owner=self._registration.owner)
+        actor = Actor(around, claim, kept, sent_at_s)
         self.actors[claim.session_id] = actor
         self._empty.clear()
-        group.create_task(self._act(actor, slot), name=f"session {claim.session_id}")
+        self._group.create_task(self._act(actor, slot), name=f"session {claim.session_id}")
         if self._draining:
             # It was asked for before the drain began, and is given away like the others.
             actor.drain()
+        if seat := seat_of(kept.account):
+            self._accounts.keep(self._group, seat, actor, partial(self.end, claim.call_id), is_fresh=is_fresh)
         return True
+
+    def keep_waiting(self, seat: Seat, call_id: str, session_id: str) -> None:
+        """Keep the place of a session that is pending, until somebody runs it."""
+        if self._group is not None:
+            self._accounts.keep_waiting(self._group, seat, call_id, session_id, partial(self.end, call_id))
 
     def states(self) -> Counter[str]:
         """Count the sessions by how their coroutines are; see :attr:`Actor.state`."""
@@ -57,20 +81,29 @@ class Roll:
         for actor in list(self.actors.values()) if session_id is None else [self.actors[session_id]]:
             actor.ask_now()
 
-    async def ask_about(self, call_id: str, patience_s: float) -> None:
+    async def end(self, call_id: str, reason: str) -> bool:
+        """End a call, wherever it runs; see :meth:`Instance.end`."""
+        known = await self._around.store.cancel(call_id, reason, timeout_s=STORE_TIMEOUT_S)
+        await self._see_end(call_id)
+        return known
+
+    async def _see_end(self, call_id: str) -> None:
         """Have the sessions of an ended call renewed at once, and wait a while for them to end of it."""
         ending = [actor for actor in self.actors.values() if actor.call_id == call_id]
         for actor in ending:
             actor.ask_now()
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(END_PATIENCE_S):
                 for actor in ending:
                     await actor.over.wait()
         except TimeoutError:
             return
 
     async def drain(self, patience_s: float) -> None:
-        """Give all sessions away, after waiting up to ``patience_s`` for them to end; return when none is left."""
+        """Give all sessions away, after waiting up to ``patience_s`` for them to end.
+
+        Returns when none is left, and those that ended have freed their places.
+        """
         for actor in self.actors.values():
             actor.announce_drain()
         if patience_s > 0:
@@ -83,6 +116,7 @@ class Roll:
         for actor in list(self.actors.values()):
             actor.drain()
         await self._empty.wait()
+        await self._accounts.settle()
 
     async def _act(self, actor: Actor, slot: Slot) -> None:
         try:

@@ -11,7 +11,7 @@ from harness.waiting import eventually
 
 from mediaflow.loadbalancer.roster import Roster
 from mediaflow.runtime.clock import SystemClock
-from mediaflow.runtime.instance import REFUSALS_AT_ONCE
+from mediaflow.runtime.reception import REFUSALS_AT_ONCE
 from mediaflow.settings import Settings
 from mediaflow.store import open_store
 
