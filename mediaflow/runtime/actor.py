@@ -1,26 +1,25 @@
 """The actor of one session: runs its coroutine and keeps its lease, for as long as the session is ours.
 
-All decisions are :mod:`mediaflow.core.tenure`'s; this shell asks the store, starts and stops the coroutine,
+All decisions are :mod:`mediaflow.core.tenure`'s; this shell asks the store, has the coroutine started and stopped,
 and takes in what comes of it. One task, woken by a timer or by an event.
 """
 
 import asyncio
 import random
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import msgspec
 import structlog
 
 from mediaflow.core import tenure as core
 from mediaflow.runtime.clock import Clock
 from mediaflow.runtime.logbook import Logbook
 from mediaflow.runtime.meter import InstanceMeter
-from mediaflow.runtime.session import Handler, LeaseLost, Session
+from mediaflow.runtime.record import Record
+from mediaflow.runtime.run import Run
+from mediaflow.runtime.session import Handler, LeaseLost
 from mediaflow.store import (
     Acceptance,
     Claim,
-    Held,
     Owner,
     Renewal,
     Store,
@@ -28,16 +27,12 @@ from mediaflow.store import (
     StoreUnavailable,
     Written,
 )
-from mediaflow.telemetry import lag, tracing
 
 log: Any = structlog.get_logger("mediaflow.actor")
 
 WRITE_TIMEOUT_S = 2.0
 RENEWALS_GATHER_IN = 40
 """A renewal may wait this part of the lease for others to go out with: thousands of sessions share a request."""
-
-STOP_PATIENCE_S = 10.0
-"""How long a cancelled coroutine may take before it is given up on; its writes are fenced off by then."""
 
 
 class Surroundings(NamedTuple):
@@ -59,20 +54,13 @@ class Actor:
         """Take over a session that was accepted by a request sent at ``sent_at_s``."""
         self._around = around
         self.call_id, self.session_id, _ = claim
-        self._kept = accepted
+        self._record = Record(accepted)
         self._logbook = Logbook(around.meter, around.owner.instance_id, claim, accepted, sent_at_s)
         self._tenure = core.begin(sent_at_s, accepted.fence, around.rules, around.random.random())
         self._generation = around.store.generation
-        self._session: Session | None = None
-        self._coroutine: asyncio.Task[None] | None = None
-        self._left_at_s: float | None = None
         self._wake = asyncio.Event()
-        self._checkpoint_number = accepted.checkpoint_number
-        self._checkpoint_at_risk = False
-        self._details_number = 0
-        self._draining = False
+        self._run = Run(around.handler, claim, around.clock, self._logbook, self._wake.set)
         self._effects: list[core.Effect] = []
-        self._patience_ends_s: float | None = None
         self._news = asyncio.Event()
         self._in_haste = False
         self._was_last_attempt = False
@@ -110,15 +98,13 @@ class Actor:
 
     def announce_drain(self) -> None:
         """Tell the coroutine that the instance is about to give its sessions away."""
-        self._draining = True
-        if self._session is not None:
-            self._session.draining.set()
+        self._run.announce_drain()
 
     def drain(self) -> None:
         """Give the session away now."""
         self.announce_drain()
-        if self._session is not None and self._tenure.intent == "hold":
-            self._session.end_reason = "drained"
+        if self._tenure.intent == "hold":
+            self._run.tell_end("drained")
         self._take(core.DrainNow())
         self._wake.set()
 
@@ -138,9 +124,8 @@ class Actor:
             self._news.set()
             if self._tenure.end is not None:
                 self._logbook.ended(self._tenure.end, self._tenure.fence)
-                if self._session is not None:
-                    self._session.end_reason = self._tenure.end
-            await self._see_it_stop()
+                self._run.tell_end(self._tenure.end)
+            await self._run.see_it_stop()
 
     # -- for the session (Keeper) -------------------------------------------------------------
 
@@ -157,18 +142,14 @@ class Actor:
 
     async def write_checkpoint(self, value: bytes) -> None:
         """Store a checkpoint under the fence; see :meth:`Session.checkpoint`."""
-        self._checkpoint_number += 1
-        number = self._checkpoint_number
+        number = self._record.next_checkpoint()
         await self._write("checkpoint", number, value)
-        if number > self._kept.checkpoint_number:
-            self._kept = msgspec.structs.replace(self._kept, checkpoint=value, checkpoint_number=number)
+        self._record.keep_checkpoint(number, value)
 
     async def write_details(self, value: bytes) -> None:
         """Store published details under the fence; see :meth:`Session.publish`."""
-        # Numbers must grow across owners, whose counts are not known here: the fence grows with them.
-        self._details_number = max(self._details_number + 1, self._tenure.fence)
-        await self._write("publish", self._details_number, value)
-        self._kept = msgspec.structs.replace(self._kept, details=value)
+        await self._write("publish", self._record.next_details(self._tenure.fence), value)
+        self._record.keep_details(value)
 
     async def _write(self, kind: str, number: int, value: bytes) -> None:
         store = self._around.store
@@ -217,8 +198,7 @@ class Actor:
         self._effects.extend(effects)
         if self._tenure.fence != fence:
             self._logbook.refenced(self._tenure.fence)
-            if self._session is not None:
-                self._session.log = self._session.log.bind(fence=self._tenure.fence)
+            self._run.refenced(self._tenure.fence)
         if isinstance(event, core.Confirmed | core.Ended):
             # Whoever waits for news has this event; who waits from now on waits for the next.
             self._news.set()
@@ -237,18 +217,19 @@ class Actor:
 
     def _next_look_s(self) -> float:
         agenda = core.agenda(self._tenure)
-        if self._patience_ends_s is not None:
-            return min(agenda.at_s, self._patience_ends_s)
+        if self._run.patience_ends_s is not None:
+            return min(agenda.at_s, self._run.patience_ends_s)
         if self._around.rules.stop_when_cut_off and self._tenure.coroutine == "running":
             return min(agenda.at_s, agenda.look_at_s)
         return agenda.at_s
 
     async def _turn(self) -> None:
         """Look at the coroutine and the clock, then ask the store what is due."""
-        self._look_at_coroutine()
+        if (left := self._run.look()) is not None:
+            self._take(left)
         if self._server_changed():
             self._generation = self._around.store.generation
-            self._checkpoint_at_risk = self._kept.checkpoint is not None
+            self._record.server_changed()
             self._take(core.ServerChanged())
         self._take(core.Tick())
         await self._carry_out()
@@ -264,46 +245,9 @@ class Actor:
         effects, self._effects = self._effects, []
         for effect in effects:
             if effect == "stop":
-                self._cancel_coroutine()
+                self._run.cancel()
             elif self._tenure.coroutine == "running":
                 await self._restart()
-
-    def _look_at_coroutine(self) -> None:
-        """Take in how the coroutine left, if it has; one that will not stop is given up on."""
-        task = self._coroutine
-        if task is None:
-            return
-        if not task.done():
-            if (
-                self._patience_ends_s is not None
-                and self._around.clock.monotonic_s() >= self._patience_ends_s
-            ):
-                self._abandon(task)
-                self._take(core.LeaseOver())
-            return
-        stopped_by_us, self._coroutine, self._patience_ends_s = self._patience_ends_s is not None, None, None
-        self._left_at_s = self._around.clock.monotonic_s()
-        if task.cancelled():
-            self._take(core.LeaseOver() if stopped_by_us else core.Raised("the coroutine cancelled itself"))
-            return
-        error = task.exception()
-        if error is None:
-            self._take(core.Returned())
-        elif isinstance(error, LeaseLost):
-            self._take(core.LeaseOver())
-        else:
-            self._report(error)
-            self._take(core.Raised(_in_words(error)))
-
-    def _report(self, error: BaseException) -> None:
-        log.warning(
-            "session.attempt_failed",
-            call=self.call_id,
-            session=self.session_id,
-            attempt=self._kept.attempt,
-            error=repr(error),
-            exc_info=error,
-        )
 
     async def _ask(self, request: core.Request, sent_at_s: float) -> None:
         store, owner = self._around.store, self._around.owner
@@ -323,13 +267,13 @@ class Actor:
                         self._take(heard)
                         await self._save_again()
                     case "readopt":
-                        again = await store.readopt(owner, self._held())
+                        again = await store.readopt(owner, self._record.held(self.claim))
                         self._logbook.readopted(again.status, again.fence)
                         self._take(self._heard(again.status, again.fence, sent_at_s))
                     case "complete":
                         self._take_written(await store.complete(owner, self.claim), "completed")
                     case "fail":
-                        backoff_s = core.backoff_s(self._kept.attempt)
+                        backoff_s = core.backoff_s(self._record.kept.attempt)
                         written = await store.fail(owner, self.claim, self._tenure.reason, backoff_s)
                         self._logbook.failed(self._tenure.reason, written.status)
                         self._take_written(written, "failed")
@@ -349,20 +293,20 @@ class Actor:
         now_s = self._around.clock.monotonic_s()
         self._logbook.renewed(renewal, now_s - sent_at_s, self._tenure.stop_at_s - now_s, asked=asked)
         if renewal.overlap_ms is not None:
-            idle_s = 0.0 if self._left_at_s is None or self._coroutine else now_s - self._left_at_s
-            self._logbook.overlapped(renewal.overlap_ms / 1000 - idle_s)
+            self._logbook.overlapped(renewal.overlap_ms / 1000 - self._run.idle_s(now_s))
 
     def _server_changed(self) -> bool:
         return self._around.store.generation != self._generation
 
     async def _save_again(self) -> None:
         """Store the last checkpoint anew where the server may be one that lost it; one that it has is not touched."""
-        if not self._checkpoint_at_risk or self._tenure.end is not None or self._tenure.forgotten:
+        if not self._record.is_at_risk or self._tenure.end is not None or self._tenure.forgotten:
             return
+        kept = self._record.kept
         written = await self._around.store.checkpoint(
-            self._around.owner, self.claim, self._kept.checkpoint_number, self._kept.checkpoint or b"null"
+            self._around.owner, self.claim, kept.checkpoint_number, kept.checkpoint or b"null"
         )
-        self._checkpoint_at_risk = written.status == "refenced"
+        self._record.is_at_risk = written.status == "refenced"
 
     def _patience_with_store_s(self, now_s: float) -> float | None:
         """Return how long an answer may be waited for: a coroutine that has to be stopped in time bounds it."""
@@ -400,59 +344,14 @@ class Actor:
             case "unknown":
                 self._take(core.Forgotten())
 
-    def _held(self) -> Held:
-        kept = self._kept
-        return Held(
-            claim=self.claim,
-            metadata=kept.metadata,
-            checkpoint=kept.checkpoint,
-            checkpoint_number=kept.checkpoint_number,
-            details=kept.details,
-            attempt=kept.attempt,
-            created_at_ms=kept.created_at_ms,
-            idempotency_key=kept.idempotency_key,
-            body_digest=kept.body_digest,
-            trace=kept.trace,
-            account=kept.account,
-        )
-
     # -- the coroutine ------------------------------------------------------------------------
 
     def _start(self) -> None:
-        kept = self._kept
-        self._session = Session(
-            self,
-            session_id=self.session_id,
-            call_id=self.call_id,
-            instance_id=self._around.owner.instance_id,
-            attempt=kept.attempt,
-            metadata=msgspec.json.decode(kept.metadata),
-            resume=None if kept.checkpoint is None else msgspec.json.decode(kept.checkpoint),
-        )
-        if self._draining:
-            self._session.draining.set()
-        started = tracing.begin("session start", "consumer", self._attributes(), kept.trace)
-        self._coroutine = asyncio.ensure_future(
-            _invoke(self._around.handler, self._session, started, self._begin)
-        )
-        self._coroutine.add_done_callback(lambda _: self._wake.set())
-
-    def _begin(self) -> None:
-        self._logbook.started(self._tenure.fence, self._around.clock.monotonic_s())
-
-    def _attributes(self) -> dict[str, str | int]:
-        return {
-            "call.id": self.call_id,
-            "session.id": self.session_id,
-            "instance.id": self._around.owner.instance_id,
-            "mediaflow.fence": self._tenure.fence,
-            "mediaflow.attempt": self._kept.attempt,
-            "mediaflow.cause": self._kept.cause,
-        }
+        self._run.start(self, self._around.owner.instance_id, self._record.kept)
 
     async def _restart(self) -> None:
         """Start the coroutine again here, from what Redis holds as its last checkpoint."""
-        await self._see_it_stop()
+        await self._run.see_it_stop()
         try:
             kept = await self._around.store.accept(self._around.owner, self.claim)
         except StoreUnavailable:
@@ -461,67 +360,5 @@ class Actor:
             # Not now: the next renewal says what became of it.
             self._take(core.LeaseOver())
             return
-        self._checkpoint_number = max(self._checkpoint_number, kept.checkpoint_number)
-        self._kept = kept
+        self._record.accept(kept)
         self._start()
-
-    def _cancel_coroutine(self) -> None:
-        if self._coroutine is not None and not self._coroutine.done():
-            self._coroutine.cancel()
-            self._patience_ends_s = self._around.clock.monotonic_s() + STOP_PATIENCE_S
-
-    async def _see_it_stop(self) -> None:
-        """Cancel the coroutine and wait until it is gone, or for as long as patience goes."""
-        task = self._coroutine
-        self._patience_ends_s = None
-        if task is None:
-            return
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=STOP_PATIENCE_S)
-        if not task.done():
-            self._abandon(task)
-            return
-        self._coroutine = None
-        if not task.cancelled() and (error := task.exception()) and not isinstance(error, LeaseLost):
-            self._report(error)
-
-    def _abandon(self, task: asyncio.Task[None]) -> None:
-        """Give up on a coroutine that ignores its cancellation; the fence keeps its writes out."""
-        log.error("session.coroutine_will_not_stop", call=self.call_id, session=self.session_id)
-        self._logbook.stuck()
-        self._coroutine, self._patience_ends_s = None, None
-        _abandoned.add(task)
-        task.add_done_callback(_abandoned.discard)
-
-
-_abandoned: set[asyncio.Task[None]] = set()
-"""Keeps a reference to tasks that nobody waits for any more: the event loop itself has only weak ones."""
-
-
-def _in_words(error: BaseException) -> str:
-    """Return what an exception of a handler says, fit to be stored: its text may fail, or hold half characters."""
-    try:
-        words = f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - whatever the user's __str__ raises
-        words = type(error).__name__
-    return words.encode(errors="backslashreplace").decode().removesuffix(": ")[:200]
-
-
-def _name_of(handler: Handler) -> str:
-    named = handler if hasattr(handler, "__qualname__") else type(handler)
-    return f"{named.__module__}.{getattr(named, '__qualname__', '')}"
-
-
-async def _invoke(
-    handler: Handler, session: Session, started: tracing.Spanned, begin: Callable[[], None]
-) -> None:
-    facts = {"call": session.call_id, "session": session.id, "instance": session.instance_id}
-    lag.doing(lag.Work(_name_of(handler), facts))
-    begin()
-    started.handled()
-    try:
-        await handler(session)
-    except SystemExit as error:
-        # It would end the process, and with it the sessions of everybody else.
-        raise RuntimeError(f"the coroutine called sys.exit({error.code!r})") from error
