@@ -10,6 +10,7 @@ import structlog
 from harness.laboratory import JUNIOR
 from harness.waiting import eventually
 
+from mediaflow.runtime.registration import Room
 from mediaflow.store import Grant, SessionRef
 from mediaflow.telemetry import logs
 
@@ -154,7 +155,7 @@ async def test_an_owner_that_comes_back_tells_for_how_long_two_ran_it(
     monkeypatch.setattr(memory_store, "renew", cut_off)
     two = await cluster.instance("two", hold)
     await cluster.watchdog()
-    await one._registration.announce_drain(lambda: (10, 10))  # so that it is not given its session back
+    await one._registration.announce_drain(lambda: Room(10, 10))  # so that it is not given its session back
     await eventually(lambda: two.meter.takeovers.total == 1, 15)
     reachable.set()
     await eventually(lambda: one.meter.ended.total == 1, 10)
