@@ -172,14 +172,13 @@ def _sentinel(url: str, server: Server) -> SingleLink:
     except ValueError as error:
         raise IllegalRedisUrl(f"Redis URL {hide_password(url)!r}: {error}") from None
     sentinel: Any = Sentinel(hosts, sentinel_kwargs=sentinel_settings)
-    client: Any = sentinel.master_for(
+    client = sentinel.master_for(
         path[0],
         db=database,
         max_connections=MAX_CONNECTIONS,
         **settings,
         **_connection_settings(server, "primary"),
     )
-    make_lasting(client.connection_pool)
     return SingleLink(client, server)
 
 

@@ -4,14 +4,15 @@ A request waits a second for its answer, and a new connection takes several roun
 sent. Given up together with the request, the connection to a Redis that answers slowly would never come about: each
 try would begin the handshake anew, and add to what makes Redis slow.
 
-Not guaranteed: the same for Redis Cluster, whose client makes its connections itself.
+Not for Sentinel: which server is the primary is asked anew for each connection, and a handshake that outlives its
+request may end at a primary that was replaced meanwhile, and does not know it yet. Nor for Redis Cluster, whose client
+makes its connections itself.
 """
 
 import asyncio
 from typing import Any
 
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 HANDSHAKE_TIMEOUT_S = 2.0
@@ -70,20 +71,10 @@ class _Unix(Lasting, UnixDomainSocketConnection):
     pass
 
 
-class _Sentinel(Lasting, SentinelManagedConnection):
-    pass
-
-
-class _SentinelTls(Lasting, SentinelManagedSSLConnection):
-    pass
-
-
 _LASTING: dict[Any, type[Lasting]] = {
     Connection: _Tcp,
     SSLConnection: _Tls,
     UnixDomainSocketConnection: _Unix,
-    SentinelManagedConnection: _Sentinel,
-    SentinelManagedSSLConnection: _SentinelTls,
 }
 
 
