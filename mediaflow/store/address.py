@@ -13,7 +13,6 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from mediaflow.store.lasting import make_lasting
 from mediaflow.store.link import ClusterLink, Link, Server, SingleLink, link_in_process
 
 MAX_CONNECTIONS = 64
@@ -90,7 +89,6 @@ def _single(url: str, server: Server) -> SingleLink:
         pool: Any = cast("Any", aioredis.BlockingConnectionPool).from_url(
             url, max_connections=MAX_CONNECTIONS, timeout=None, **settings
         )
-        make_lasting(pool)
         pool.make_connection()  # connects nothing; it is here that redis-py looks at the options
     except (ValueError, RedisError) as error:
         raise IllegalRedisUrl(f"Redis URL {hide_password(url)!r}: {error}") from None

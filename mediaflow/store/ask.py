@@ -162,8 +162,6 @@ class Asker:
             self.meter.retries.add(operation)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            # A Redis that is slow, and not away, would else be asked in vain for ever.
-            try_timeout_s *= 2
 
 
 def _explain(error: Exception) -> tuple[str, bool]:

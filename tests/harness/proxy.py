@@ -21,7 +21,6 @@ class Proxy:
         self.target_port = port
         self.port = 0
         self.lost_replies = 0
-        self.accepted = 0
         self.requests: list[bytes] = []
         self._server: asyncio.Server | None = None
         self._pipes: set[asyncio.Task[None]] = set()
@@ -112,7 +111,6 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._pipes.add(task)
-        self.accepted += 1
         upstream: asyncio.StreamWriter | None = None
         try:
             await self._requests_flow.wait()
