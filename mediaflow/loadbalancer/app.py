@@ -50,6 +50,12 @@ def surface(
         "Slots that a new call may find at all live instances, minus what is on its way there.",
         roster.free,
     )
+    face.metrics.gauge(
+        "fleet_renewals_per_second",
+        "Leases that all instances, draining ones included, renewed a second: what each measured over some five "
+        "seconds before its last heartbeat.",
+        roster.renewals_per_s,
+    )
     face.metrics.show(balancer.meter.instruments)
 
     async def place(request: web.Request) -> web.Response:

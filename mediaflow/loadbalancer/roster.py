@@ -77,6 +77,13 @@ class Roster:
         """Return the free slots of all instances together, minus what is on its way."""
         return sum(candidate.free for candidate in self._candidates(()))
 
+    def renewals_per_s(self) -> float:
+        """Return how many leases all instances renew a second, as of their last heartbeats.
+
+        Those that drain, and those without an address, renew as well.
+        """
+        return sum(record.renewals_per_s for record in self._records.values() if record.alive)
+
     def choose(self, excluded: Collection[str]) -> InstanceRecord | None:
         """Choose an instance that seems to have a free slot, each slot with the same chance."""
         chosen = placement.choose(self._candidates(excluded), self._random.random())

@@ -23,11 +23,12 @@ from mediaflow.runtime.door import Door
 from mediaflow.runtime.hooks import NO_HOOKS, Hooks
 from mediaflow.runtime.maker import Maker
 from mediaflow.runtime.meter import InstanceMeter
+from mediaflow.runtime.pace import Pace
 from mediaflow.runtime.placer import Placer
 from mediaflow.runtime.placing import Placement
 from mediaflow.runtime.premises import Premises
 from mediaflow.runtime.reception import Reception
-from mediaflow.runtime.registration import Registration, State
+from mediaflow.runtime.registration import Registration, Room, State
 from mediaflow.runtime.roll import Roll
 from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
@@ -63,6 +64,7 @@ class Instance:
         """
         clock, random = clock or SystemClock(), random or _system_random()
         self.meter = InstanceMeter()
+        self._clock, self._pace = clock, Pace()
         self._store = store
         self._settings = settings
         self._registration = Registration(store, settings, address, clock, random)
@@ -255,10 +257,14 @@ class Instance:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._roll.open(group)
-            heartbeat = self._registration.keep(self._capacity.room, self._on_superseded)
+            heartbeat = self._registration.keep(self._room, self._on_superseded)
             group.create_task(heartbeat, name="heartbeat")
             group.create_task(self._capacity.watch.run(), name="load")
             group.create_task(self._listen(group), name="inbox")
+
+    def _room(self) -> Room:
+        pace = self._pace.read(self._clock.monotonic_s(), self.meter.renewed)
+        return self._capacity.room()._replace(renewals_per_s=round(pace, 2))
 
     async def _listen(self, group: asyncio.TaskGroup) -> None:
         async for message in self._store.inbox(self.instance_id):
@@ -290,7 +296,7 @@ class Instance:
         self._leaving.set()
 
     async def _drain(self) -> None:
-        await self._registration.announce_drain(self._capacity.room)
+        await self._registration.announce_drain(self._room)
         await self._roll.drain(self._settings.drain_timeout if self._settings.drain == "wait" else 0)
         await self._registration.leave("drained")
         self._registration.state = "stopped"

@@ -37,6 +37,11 @@ class InstanceMeter(Meter):
         self._measure_renewals()
         self._measure_offers()
 
+    @property
+    def renewed(self) -> int:
+        """How many renewals were confirmed."""
+        return self.renewals.values["renewed",] + self.renewals.values["refenced",]
+
     def _measure_takeovers(self) -> None:
         causes = (*LOSSES.values(), "handoff")
         self.takeovers = Tally(

@@ -32,12 +32,13 @@ State = Literal["starting", "ready", "draining", "stopped"]
 
 
 class Room(NamedTuple):
-    """What an instance says of its room with each heartbeat; as in :class:`~mediaflow.store.InstanceReport`."""
+    """What each heartbeat says of an instance's room and work; see :class:`~mediaflow.store.InstanceReport`."""
 
     slots: int
     used: int
     load: float | None = None
     overloaded: bool = False
+    renewals_per_s: float = 0.0
 
 
 class Registration:
@@ -139,6 +140,7 @@ class Registration:
             started_at_ms=self._started_at_ms,
             load=room.load,
             overloaded=room.overloaded,
+            renewals_per_s=room.renewals_per_s,
         )
         try:
             # Finds out in good time that the server is another one, or has lost the namespace's constants.

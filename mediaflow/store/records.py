@@ -227,6 +227,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     ``address`` is ``host:port``, empty for an embedded instance. ``alive``: its heartbeat has not expired.
     ``load`` is from 0 to 1, None if it is not measured; ``overloaded``: it takes nothing new because of it.
+    ``renewals_per_s``: leases that it renewed a second, over its last seconds.
     """
 
     instance_id: str
@@ -242,6 +243,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool
     load: float | None = None
     overloaded: bool = False
+    renewals_per_s: float = 0.0
 
     @property
     def free(self) -> int:
@@ -254,7 +256,7 @@ class InstanceReport(msgspec.Struct, frozen=True, kw_only=True):
     """What an instance says of itself with each heartbeat.
 
     ``token`` is random and fixed for the life of the process; ``incarnation`` is 0 until Redis gave one.
-    ``load`` and ``overloaded`` are as in :class:`InstanceRecord`.
+    ``load``, ``overloaded`` and ``renewals_per_s`` are as in :class:`InstanceRecord`.
     """
 
     instance_id: str
@@ -269,6 +271,7 @@ class InstanceReport(msgspec.Struct, frozen=True, kw_only=True):
     started_at_ms: int
     load: float | None = None
     overloaded: bool = False
+    renewals_per_s: float = 0.0
 
     @property
     def free(self) -> int:

@@ -70,6 +70,7 @@ class Registry(Part):
                     alive=expiry_ms > now_ms,
                     load=report.load,
                     overloaded=report.overloaded,
+                    renewals_per_s=report.renewals_per_s,
                 )
             )
         return sorted(found, key=lambda one: one.instance_id)

@@ -426,6 +426,17 @@ async def test_gauges_show_saturation(stage):
         assert f"mediaflow_{line}" in text
 
 
+async def test_renewals_of_the_fleet_are_added_up_with_those_of_draining_instances(stage):
+    async with pretend_instance("a") as a, pretend_instance("b") as b:
+        for instance, state, rate in ((a, "ready", 20.5), (b, "draining", 4.0)):
+            said = msgspec.structs.replace(
+                report(instance.name), address=instance.address, state=state, renewals_per_s=rate
+            )
+            await stage.store.heartbeat(said)
+        await stage.roster.refresh()
+        assert "mediaflow_fleet_renewals_per_second 24.5" in await (await stage.client.get("/metrics")).text()
+
+
 async def test_a_reading_that_grows_old_is_not_ready(stage):
     assert (await stage.client.get("/readyz")).status == 200
     stage.clock.now_s += 60
