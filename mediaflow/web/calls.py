@@ -40,6 +40,7 @@ _ACCOUNT = Parameter(
 )
 
 _ANY = (400, 401, 503)
+_FOREIGN = "No token is set, and a page of another origin asked."
 _INSTANCE_ID = Parameter(
     "instanceId",
     "path",
@@ -133,7 +134,8 @@ class CallRoutes:
                 handler=self.end,
                 summary="End a call; ending an ended one changes nothing.",
                 answers={204: None},
-                refusals=(*_ANY, 404),
+                refusals=(*_ANY, 403, 404),
+                meanings={403: _FOREIGN},
                 parameters=(CALL_ID,),
             ),
             Route(
@@ -178,7 +180,7 @@ def placing_route(handler: Handler, *further: Parameter) -> Route:
         refusals=(400, 401, 403, 409, 413, 422, 429, 503),
         problems={409: StreamRefusal},
         meanings={
-            403: "The app's on_call refused the call for good; the problem says why.",
+            403: "The app's on_call refused the call for good, or a page of another origin asked: the problem says.",
             409: "The account has as many streams as it may have: nothing was changed.",
         },
         parameters=(CALL_ID, key, _ACCOUNT, *further),
@@ -195,8 +197,8 @@ def draining_route(handler: Handler) -> Route:
         handler=handler,
         summary="Have an instance take nothing new, hand its sessions off and end; asking again changes nothing.",
         answers={202: InstanceView},
-        refusals=(401, 404, 503),
-        meanings={202: "It drains.", 404: "There is no such instance, or it has left."},
+        refusals=(401, 403, 404, 503),
+        meanings={202: "It drains.", 403: _FOREIGN, 404: "There is no such instance, or it has left."},
         parameters=(_INSTANCE_ID,),
     )
 

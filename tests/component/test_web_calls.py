@@ -217,6 +217,35 @@ async def test_metrics_name_routes_and_never_calls(store, client):
     assert "mediaflow_ready 1.0" in text
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://elsewhere.example"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "null"},
+        {"Origin": "http://[nonsense"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_without_a_token_a_page_of_another_origin_ends_no_call(store, client, headers):
+    await start_call(store, "call-1", await owner_of(store, "alpha"))
+    detail = await refused(await client.delete("/calls/call-1", headers=headers), 403)
+    assert "another origin" in detail
+    assert "MEDIAFLOW_API_TOKEN" in detail
+    shown = await client.get("/calls/call-1", headers=headers)
+    assert (await shown.json())["state"] == "active"
+
+
+@pytest.mark.parametrize("site", [None, "same-origin"])
+async def test_a_page_of_the_programs_own_origin_ends_a_call(store, client, site):
+    await start_call(store, "call-1", await owner_of(store, "alpha"))
+    headers = {"Origin": str(client.make_url("/").origin())}
+    if site:  # behind a proxy that changes Host
+        headers = {"Origin": "https://console.example", "Sec-Fetch-Site": site}
+    assert (await client.delete("/calls/call-1", headers=headers)).status == 204
+
+
 OPEN = ("/healthz", "/readyz", "/docs")
 CLOSED = ("/metrics", "/openapi.json", "/calls", "/calls/x", "/instances", "/events", "/nothing")
 
