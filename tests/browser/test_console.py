@@ -101,7 +101,7 @@ async def test_a_drain_is_asked_for_only_after_it_was_confirmed(desk: Desk) -> N
 PIECES = """async () => {
   const {Parser} = await import("./console/feed.mjs");
   const {spans} = await import("./console/history.mjs");
-  const {Latency, Counts, quantile} = await import("./console/past.mjs");
+  const {Latency, Counts, Readings, quantile} = await import("./console/past.mjs");
   const {Model} = await import("./console/model.mjs");
   const parser = new Parser();
   const parsed = [": hello\\n\\nid: 1-0-0\\nev", "ent: x\\ndata: {}\\n", "\\nevent: reset\\ndata: {}\\n\\n"]
@@ -127,6 +127,10 @@ PIECES = """async () => {
   latency.read(exposed(100, 100), 3);
   latency.read(exposed(10, 0), 4);
 
+  const readings = new Readings("mediaflow_fleet_renewals_per_second");
+  readings.read("# TYPE mediaflow_fleet_renewals_per_second gauge\\nmediaflow_fleet_renewals_per_second 24.5\\n", 1);
+  readings.read("", 2);
+
   const counts = new Counts();
   for (const second of [1000, 1000, 1001, 3000]) counts.add("started", second * 1000);
 
@@ -144,6 +148,7 @@ PIECES = """async () => {
   return {
     parsed, story,
     p50: latency.points.map(({p50Ms}) => p50Ms && Math.round(p50Ms)),
+    renewals: readings.points.map(({value}) => value),
     counted: [counts.sum("started", 0, 5000), counts.at("started", 1000)],
     quantiles: [quantile([], 0.5), quantile([1, 2, 3], 0.5), quantile([7], 0.99)],
     sessions: [...late.sessions.values()].map(({id, group}) => [id, group.id]),
@@ -165,6 +170,7 @@ async def test_the_parts_that_only_compute_do_so_rightly(desk: Desk) -> None:
         ["b", 3, 10, 20, "takeover", "completed", "completed"],
     ]
     assert found["p50"] == [55, None, 5], "between two readings; nothing measured; started anew"
+    assert found["renewals"] == [24.5, None], "a gap where /metrics could not be read"
     assert found["counted"] == [1, 0], "only the last fifteen minutes are kept"
     assert found["quantiles"] == [None, 2, 7]
     assert found["sessions"] == [["kept", "a"]], "moved was not listed again: it is gone"

@@ -91,6 +91,61 @@ async def test_a_worker_that_leaves_in_order_is_shown_to_hand_off(desk: Desk, fl
     await expect(desk.card("staying").locator(".used")).to_have_text("10 / 12")
 
 
+async def test_drain_on_an_instances_panel_drains_the_process_and_its_sessions_go_on_elsewhere(
+    desk: Desk, fleet: Fleet, http
+) -> None:
+    balancer, _ = await asyncio.gather(fleet.balancer(), fleet.watchdog())
+    leaving, _ = await fleet.workers("leaving", "staying", slots=12)
+    owners = await place(balancer.url, *(f"room-{number}" for number in range(10)))
+    moved = sum(owner == "leaving" for owner in owners.values())
+    assert moved > 1
+    await desk.open(balancer.url)
+    await desk.card("leaving").get_by_role("link", name="leaving").click()
+    await desk.panel.get_by_role("button", name="Drain").click()
+    sure = desk.page.get_by_role("dialog", name="Drain leaving?")
+    await expect(sure).to_contain_text(f"hands off its {moved} sessions, and exits")
+    await sure.get_by_role("button", name="Drain").click()
+    await expect(desk.page.locator("#notice")).to_have_text("leaving drains")
+    await expect(desk.activity).to_contain_text("leaving drains", timeout=SOON_MS)
+    await expect(desk.activity).to_contain_text(f"{moved} sessions handed off", timeout=SOON_MS)
+    await expect(desk.activity).to_contain_text("leaving left: drained")
+    await expect(desk.card("leaving")).to_have_attribute("data-state", "gone")
+    await expect(desk.card("staying").locator(".used")).to_have_text("10 / 12")
+    assert await leaving.ended() == 0
+    async with http.get(f"{balancer.url}/calls") as answer:
+        calls = (await answer.json())["calls"]
+    assert {call["sessions"][-1]["owner"] for call in calls} == {"staying"}
+
+
+async def test_a_drain_that_cannot_be_is_explained(desk: Desk, fleet: Fleet) -> None:
+    balancer = await fleet.balancer()
+    killed, left = await fleet.workers("worker-1", "worker-2", slots=5)
+    await desk.open(balancer.url)
+    notice, sure = desk.page.locator("#notice"), desk.page.locator("#confirm")
+    await desk.card("worker-2").get_by_role("button", name="Drain worker-2").click()
+    left.terminate()
+    assert await left.ended() == 0
+    await sure.get_by_role("button", name="Drain").click()
+    await expect(notice).to_contain_text("That did not work: there is no instance 'worker-2' alive")
+
+    killed.kill()  # without a watchdog it counts as alive until its heartbeat expires
+    await desk.card("worker-1").get_by_role("button", name="Drain worker-1").click()
+    await sure.get_by_role("button", name="Drain").click()
+    await expect(notice).to_contain_text(re.compile("That did not work: .*worker-1 cannot be reached"))
+    await desk.shot("unreachable")
+
+
+async def test_renewals_that_the_instances_measured_are_drawn(desk: Desk, fleet: Fleet) -> None:
+    balancer = await fleet.balancer()
+    await fleet.worker("worker-1", 12)
+    await place(balancer.url, *(f"room-{number}" for number in range(12)))
+    await desk.open(balancer.url)
+    await expect(desk.page.locator("#c-renewals-now")).to_have_text(
+        re.compile(r"^([1-9]\d*|0\.[1-9]|[1-9]\.\d) /s$"), timeout=SOON_MS
+    )
+    await desk.shot("renewals")
+
+
 async def test_the_token_is_asked_for_and_a_call_is_ended_with_it(desk: Desk, fleet: Fleet, http) -> None:
     fleet.environ["MEDIAFLOW_API_TOKEN"] = TOKEN
     balancer = await fleet.balancer()

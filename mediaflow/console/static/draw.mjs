@@ -188,10 +188,10 @@ export function drawLatency(canvas, height, window_, points) {
   }
 }
 
-function runs(points) {
+function runs(points, what = "p50Ms") {
   const found = [[]];
   for (const point of points) {
-    if (point.p50Ms === null) found.push([]);
+    if (point[what] === null) found.push([]);
     else found.at(-1).push(point);
   }
   return found.filter((run) => run.length);
@@ -213,6 +213,30 @@ function dot(context, x, y, radius, colour) {
   context.arc(x, y, radius, 0, 2 * Math.PI);
   context.fillStyle = colour;
   context.fill();
+}
+
+/** Draw a gauge as a line over an area; a gap where it could not be read. */
+export function drawReadings(canvas, height, window_, points) {
+  const shown = points.filter((point) => point.atMs >= window_.fromMs);
+  const {context, x, y, paint} = frame(
+    canvas, height, window_, even(Math.max(1, ...shown.map((point) => point.value ?? 0))), plain,
+  );
+  for (const run of runs(shown, "value")) {
+    const line = () => run.forEach((point, index) => context[index ? "lineTo" : "moveTo"](x(point.atMs), y(point.value)));
+    context.beginPath();
+    line();
+    context.lineTo(x(run.at(-1).atMs), y(0));
+    context.lineTo(x(run[0].atMs), y(0));
+    context.fillStyle = paint["accent-soft"];
+    context.fill();
+    context.beginPath();
+    line();
+    context.strokeStyle = paint.accent;
+    context.lineWidth = 1.75;
+    context.lineJoin = "round";
+    context.stroke();
+    if (run.length === 1) dot(context, x(run[0].atMs), y(run[0].value), 2, paint.accent);
+  }
 }
 
 /** Draw what happened each second, piled up: `[kind, colour]` from the bottom. */

@@ -13,7 +13,7 @@ import {Minutes, paintNow} from "./minutes.mjs";
 import {Model} from "./model.mjs";
 import {later, work} from "./paint.mjs";
 import {Panel} from "./panel.mjs";
-import {Counts, Latency, Moves, skew} from "./past.mjs";
+import {Counts, Latency, Moves, Readings, skew} from "./past.mjs";
 import {searchField} from "./search.mjs";
 import {Health, Speaker, askToken, confirmed, notice} from "./talk.mjs";
 import {userView} from "./user.mjs";
@@ -28,7 +28,9 @@ const READ_AT_MOST_EVERY_MS = 60_000;
 const MOVED = new Set(["takeover", "handoff"]);
 
 const model = new Model();
-const past = {counts: new Counts(), moves: new Moves(), latency: new Latency()};
+const past = {
+  counts: new Counts(), moves: new Moves(), latency: new Latency(), renewals: new Readings("mediaflow_fleet_renewals_per_second"),
+};
 const lines = new Lines();
 const api = new Api(askToken);
 const health = new Health();
@@ -166,8 +168,9 @@ async function readMetrics() {
   try {
     const text = await (await api.ask("metrics")).text();
     past.latency.read(text, now());
+    past.renewals.read(text, now());
   } catch {
-    // No point of the chart, which shows a gap.
+    past.renewals.read("", now()); // the charts show a gap
   }
 }
 

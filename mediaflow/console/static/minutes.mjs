@@ -1,7 +1,7 @@
-// The last minutes: figures, three charts and the time line, painted once a second.
+// The last minutes: figures, four charts and the time line, painted once a second.
 
 import {$, count, duration, make, say} from "./dom.mjs";
-import {drawLanes, drawLatency, drawMoves, drawRates} from "./draw.mjs";
+import {drawLanes, drawLatency, drawMoves, drawRates, drawReadings} from "./draw.mjs";
 import {quantile} from "./past.mjs";
 
 const HEIGHT = 112;
@@ -19,7 +19,7 @@ export class Minutes {
   minutes = 5;
   #painted = 0;
 
-  /** `past` has `counts`, `moves` and `latency`. */
+  /** `past` has `counts`, `moves`, `latency` and `renewals`. */
   constructor(past) {
     this.past = past;
     $("lane-names").append(...LANES.map(({name}) => make("li", {}, name)));
@@ -38,11 +38,12 @@ export class Minutes {
 
   paint(nowMs = this.nowMs) {
     this.nowMs = nowMs;
-    const {counts, moves, latency} = this.past;
+    const {counts, moves, latency, renewals} = this.past;
     const span = {fromMs: nowMs - this.minutes * 60_000, toMs: nowMs};
     drawLatency($("c-latency"), HEIGHT, span, latency.points);
     drawMoves($("c-moves"), HEIGHT, span, moves.list);
     drawRates($("c-rates"), HEIGHT, span, counts, RATES);
+    drawReadings($("c-renewals"), HEIGHT, span, renewals.points);
     drawLanes($("lanes"), span, counts, LANES);
     this.#figures(span);
     if (this.#painted % SPEAK_EVERY === 0) this.#describe(span);
@@ -50,7 +51,7 @@ export class Minutes {
   }
 
   #figures(span) {
-    const {counts, moves, latency} = this.past;
+    const {counts, moves, latency, renewals} = this.past;
     const total = this.#total(span);
     const within = `in ${this.minutes} min`;
     for (const [id, kind] of [["takeovers", "takeover"], ["handoffs", "handoff"]]) {
@@ -66,7 +67,9 @@ export class Minutes {
     say($("c-moves-now"), times.length ? `p50 ${duration(quantile(times, 0.5))} · longest ${duration(times.at(-1))}` : "nothing moved");
     const end = Math.floor(span.toMs / 1000);
     const rate = RATES.reduce((sum, [kind]) => sum + counts.sum(kind, end - 10, end), 0) / 10;
-    say($("c-rates-now"), `${rate.toFixed(rate < 10 ? 1 : 0)} /s`);
+    say($("c-rates-now"), perSecond(rate));
+    const renewed = renewals.points.at(-1)?.value ?? null;
+    say($("c-renewals-now"), renewed === null ? "not known" : perSecond(renewed));
   }
 
   #total(span) {
@@ -82,6 +85,7 @@ export class Minutes {
     $("c-latency").setAttribute("aria-label", `Placing a call: ${text("c-latency-now")}`);
     $("c-moves").setAttribute("aria-label", `Finding the next owner ${within}: ${text("c-moves-now")}`);
     $("c-rates").setAttribute("aria-label", `Changes a second: ${text("c-rates-now")} in the last ten seconds`);
+    $("c-renewals").setAttribute("aria-label", `Renewals a second: ${text("c-renewals-now")}`);
     const parts = LANES.slice(1).map(({name, kinds}) => `${kinds.reduce((sum, [kind]) => sum + total(kind), 0)} ${name.toLowerCase()}`);
     $("lanes").setAttribute("aria-label", `Time line ${within}: ${parts.join(", ")}`);
   }
@@ -100,6 +104,10 @@ export class Minutes {
     tip.style.left = `${Math.min(event.clientX + 12, innerWidth - 200)}px`;
     tip.style.top = `${event.clientY + 12}px`;
   }
+}
+
+function perSecond(rate) {
+  return `${rate.toFixed(rate < 10 ? 1 : 0)} /s`;
 }
 
 function short(ms) {

@@ -84,6 +84,23 @@ export class Latency {
   }
 }
 
+/** A gauge of /metrics over time; a point without a value where there was none to read. */
+export class Readings {
+  points = [];
+
+  constructor(name) {
+    this.name = name;
+  }
+
+  /** Take up a text of /metrics; an empty one if it could not be read. */
+  read(text, atMs) {
+    const found = text.split("\n").find((line) => line.startsWith(`${this.name} `));
+    const value = found === undefined ? NaN : Number(found.slice(this.name.length + 1));
+    this.points.push({atMs, value: Number.isFinite(value) ? value : null});
+    if (this.points.length > SPAN_S) this.points.shift();
+  }
+}
+
 /** Return the cumulative buckets of `POST /calls/{callId}`, by their upper bound in seconds. */
 function placements(text) {
   const found = new Map();
