@@ -163,7 +163,7 @@ function nice(value) {
 }
 
 const milliseconds = (value) => (value >= 1000 ? `${+(value / 1000).toFixed(1)} s` : `${+value.toFixed(1)} ms`);
-const plain = (value) => `${+value.toFixed(1)}`;
+const plain = (value) => `${+value.toFixed(2)}`;
 
 /** Draw p50 as a line and the range up to p95 as an area; a gap where nothing was measured. */
 export function drawLatency(canvas, height, window_, points) {

@@ -64,7 +64,7 @@ export class Minutes {
     const last = latency.points.findLast((point) => point.p50Ms !== null && point.atMs > span.toMs - 30_000);
     say($("c-latency-now"), last ? `p50 ${short(last.p50Ms)} · p95 ${short(last.p95Ms)}` : "no calls just now");
     const times = moves.since(span.fromMs);
-    say($("c-moves-now"), times.length ? `p50 ${duration(quantile(times, 0.5))} · longest ${duration(times.at(-1))}` : "nothing moved");
+    say($("c-moves-now"), times.length ? `p50 ${duration(quantile(times, 0.5))} · max ${duration(times.at(-1))}` : "nothing moved");
     const end = Math.floor(span.toMs / 1000);
     const rate = RATES.reduce((sum, [kind]) => sum + counts.sum(kind, end - 10, end), 0) / 10;
     say($("c-rates-now"), perSecond(rate));
