@@ -1,8 +1,11 @@
 """The rate that an instance reports: steady where bursts come, and never of a moment alone."""
 
+import msgspec
 import pytest
+from harness.laboratory import report
 
 from mediaflow.runtime.pace import SPAN_S, Pace
+from mediaflow.store import InstanceReport
 
 
 def test_bursts_are_spread_over_some_seconds():
@@ -39,3 +42,9 @@ def test_heartbeats_in_quick_succession_lose_nothing():
     for tick in range(1001):
         rate = pace.read(tick / 100, tick)
     assert rate == pytest.approx(100.0)
+
+
+def test_an_instance_of_the_last_release_which_reports_no_rate_is_still_read():
+    said = msgspec.to_builtins(report("a"))
+    del said["renewals_per_s"]
+    assert msgspec.convert(said, InstanceReport).renewals_per_s == 0.0
