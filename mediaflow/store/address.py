@@ -13,7 +13,9 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from mediaflow.store.link import ClusterLink, Link, Server, SingleLink, link_in_process
+from mediaflow.store.cluster import ClusterLink
+from mediaflow.store.link import Link, Server
+from mediaflow.store.single import SingleLink, link_in_process
 
 MAX_CONNECTIONS = 64
 """Connections of one process for requests; further requests wait for one."""

@@ -21,7 +21,8 @@ from mediaflow.runtime.placing import Placement
 from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
 from mediaflow.store import RedisStore
-from mediaflow.store.link import Server, SingleLink
+from mediaflow.store.link import Server
+from mediaflow.store.single import SingleLink
 from mediaflow.testing.handlers import Watched
 from mediaflow.testing.loop import VirtualLoop
 from mediaflow.testing.server import EPOCH_S

@@ -1,7 +1,7 @@
 """The network between a process and Redis: what becomes of requests, replies and messages on their way.
 
 It stands where redis-py's client does, below everything of ours: :class:`SimulatedClient` is handed to
-:class:`mediaflow.store.link.SingleLink`, which does not know the difference.
+:class:`mediaflow.store.single.SingleLink`, which does not know the difference.
 """
 
 import asyncio
@@ -186,7 +186,7 @@ class Wire:
 
 
 class SimulatedClient:
-    """What :class:`~mediaflow.store.link.SingleLink` uses of redis-py's client."""
+    """What :class:`~mediaflow.store.single.SingleLink` uses of redis-py's client."""
 
     def __init__(self, wire: Wire) -> None:
         """Speak over a wire."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mediaflow.limiter import StreamLimiter, StreamThrottled
 from mediaflow.limiter.stream_id import unverified
-from mediaflow.store import link
+from mediaflow.store import single
 
 TTL_S = 90.0
 
@@ -29,11 +29,11 @@ def clock(monkeypatch):
 async def bench(clock, monkeypatch):
     be_patient(monkeypatch)
     name = f"limiter-{uuid.uuid4().hex}"
-    server = link._servers_in_process.setdefault(name, fakeredis.FakeServer())
+    server = single._servers_in_process.setdefault(name, fakeredis.FakeServer())
     raw = fakeredis.FakeRedis(server=server)
     async with Bench(f"memory://{name}", raw, now_ms=clock.now_ms) as made:
         yield made
-    link._servers_in_process.pop(name)
+    single._servers_in_process.pop(name)
 
 
 # -- expiry ------------------------------------------------------------------------------------
@@ -435,13 +435,13 @@ async def _against_the_model(
                 await _start(limiter, name, model, ids, number, step)
             listed = [one.stream_id for one in (await limiter.list("user")).streams]
             assert listed == [ids[n] for n in sorted(model.live)]
-    link._servers_in_process.pop(name.removeprefix("memory://"))
+    single._servers_in_process.pop(name.removeprefix("memory://"))
 
 
 async def _start(
     limiter: StreamLimiter, url: str, model: Model, ids: dict[int, str], number: int, step: dict[str, Any]
 ) -> None:
-    raw = fakeredis.FakeRedis(server=link._servers_in_process[url.removeprefix("memory://")])
+    raw = fakeredis.FakeRedis(server=single._servers_in_process[url.removeprefix("memory://")])
     codes = _codes(raw, ids)
     gone = (step["terminate"] | {step["replaces"]}) & model.live.keys()
     expected = model.start(number, step["new"], gone, stop_oldest=step["stop_oldest"])

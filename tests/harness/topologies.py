@@ -14,7 +14,7 @@ import fakeredis
 import redis
 
 from harness.redis import START_WITHIN_S, RedisServer, find_redis_server, free_port
-from mediaflow.store import link
+from mediaflow.store import single
 
 
 class Topology(Protocol):
@@ -45,11 +45,11 @@ class InProcess:
     def empty(self) -> None:
         self.close()
         self._name = f"contract-{uuid.uuid4().hex}"
-        server = link._servers_in_process.setdefault(self._name, fakeredis.FakeServer())
+        server = single._servers_in_process.setdefault(self._name, fakeredis.FakeServer())
         self.raw = fakeredis.FakeRedis(server=server)
 
     def close(self) -> None:
-        link._servers_in_process.pop(self._name, None)
+        single._servers_in_process.pop(self._name, None)
 
 
 class OneServer:

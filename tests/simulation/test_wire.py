@@ -9,7 +9,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mediaflow.settings import Settings
 from mediaflow.store import Changed, Hint, RedisStore
-from mediaflow.store.link import Server, SingleLink
+from mediaflow.store.link import Server
+from mediaflow.store.single import SingleLink
 from mediaflow.testing.loop import VirtualLoop
 from mediaflow.testing.server import SimulatedRedis
 from mediaflow.testing.wire import Network, SimulatedClient, SimulatedPubSub, Weather, Wire

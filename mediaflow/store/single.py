@@ -1,0 +1,93 @@
+"""A link to one server at a time: plain Redis, the primary that Sentinel names, or fakeredis in this process."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import redis.asyncio as aioredis
+from redis.exceptions import NoScriptError, RedisError
+
+from mediaflow.store.link import Call, Primary, Server, evaluate, words
+
+
+class SingleLink:
+    """One server at a time: plain Redis, the primary that Sentinel names, or fakeredis."""
+
+    def __init__(self, client: aioredis.Redis, server: Server) -> None:
+        """Wrap a client whose connections greet ``server``."""
+        # redis-py types its commands for both of its clients at once, which says nothing about either.
+        self._client: Any = client
+        self.server = server
+
+    async def run(self, call: Call, *, replicas: int = 0, replicas_timeout_ms: int = 0) -> tuple[Any, int]:
+        """Run one script; EVALSHA first, the whole text where the server does not have it."""
+        if not replicas:
+            return await evaluate(self._client, call, flags=self.server.knows_flags), 0
+        # WAIT counts for its own connection only, so it has to follow in the same pipeline.
+        for command in ("EVALSHA", "EVAL"):
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.execute_command(*words(command, call, flags=self.server.knows_flags))
+            pipeline.execute_command("WAIT", replicas, replicas_timeout_ms)
+            reply, acknowledged = await pipeline.execute(raise_on_error=False)
+            if not isinstance(reply, NoScriptError):
+                break
+        _raise(reply)
+        _raise(acknowledged)
+        return reply, int(acknowledged)
+
+    async def run_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Run several scripts in one pipeline."""
+        flags = self.server.knows_flags
+        pipeline = self._client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command(*words("EVALSHA", call, flags=flags))
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        for index, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                try:
+                    replies[index] = await evaluate(self._client, calls[index], flags=flags)
+                except RedisError as error:
+                    replies[index] = error
+        return replies
+
+    async def commands(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run reading commands in one pipeline."""
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute()
+
+    async def ping(self) -> None:
+        """Reach the server."""
+        await self._client.ping()
+
+    def primaries(self) -> list[Primary]:
+        """Return the one."""
+        return [Primary("", self._client.execute_command)]
+
+    def pubsub(self) -> Any:
+        """Return a redis-py PubSub."""
+        return self._client.pubsub()
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._client.aclose()
+
+
+_servers_in_process: dict[str, Any] = {}
+
+
+def link_in_process(name: str) -> SingleLink:
+    """Return a link to the store of this process that has this name; it lives as long as the process."""
+    import fakeredis  # here, because programs that have a Redis need not load it
+
+    fake = _servers_in_process.setdefault(name, fakeredis.FakeServer())
+    server = Server()
+    server.seen("memory", name, "6.2")
+    return SingleLink(
+        cast("aioredis.Redis", fakeredis.FakeAsyncRedis(server=fake, socket_timeout=None)), server
+    )
+
+
+def _raise(reply: Any) -> None:
+    if isinstance(reply, Exception):
+        raise reply
