@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from mediaflow.processes.restarts import LONGEST_PAUSE_S, Restarts
-from mediaflow.store.embedded import die_with_parent
+from mediaflow.store.tether import tethered
 
 READY_DEADLINE_S = 30.0
 _READY = re.compile(r"ready \S+ (http://\S+)")
@@ -180,14 +180,13 @@ class Child:
     async def _run_once(self) -> tuple[int, bool]:
         """Return the exit status (negative: a signal), and whether it ever served."""
         process = await asyncio.create_subprocess_exec(
-            *self._command,
+            *tethered(self._command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=None if self._steadfast else subprocess.PIPE,
             env=self._environment,
             limit=_LINE_LIMIT,
             start_new_session=True,
-            preexec_fn=die_with_parent(),
         )
         self._process = process
         if self._stopping.is_set():  # while it was being started

