@@ -158,8 +158,10 @@ def span(
 
 
 def begin(name: str, kind: Kind, attributes: Mapping[str, str | int], parent: str) -> Spanned:
-    """Begin a span that :meth:`Spanned.handled` ends."""
-    return Spanned(_start(name, kind, attributes, parent)) if available() else Spanned()
+    """Begin a span that :meth:`Spanned.handled` ends; none if nobody records it and there is no trace to carry on."""
+    if not available() or not (parent or _is_recorded()):
+        return Spanned()
+    return Spanned(_start(name, kind, attributes, parent))
 
 
 def _start(name: str, kind: Kind, attributes: Mapping[str, str | int], parent: str | None) -> "Span":
@@ -179,4 +181,17 @@ def _context(parent: str) -> "Context":
 def _tracer() -> "Tracer":
     from opentelemetry import trace
 
-    return trace.get_tracer("mediaflow", metadata.version("mediaflow"))
+    return trace.get_tracer("mediaflow", _version())
+
+
+def _is_recorded() -> bool:
+    """Tell whether spans go anywhere: without a provider the API hands them to one that drops them."""
+    from opentelemetry import trace
+
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+@functools.cache
+def _version() -> str:
+    # Read from a file and parsed as an email: a millisecond each time.
+    return metadata.version("mediaflow")
