@@ -9,9 +9,12 @@ instead of taking the emptiest, keeps several placers with the same figures from
 the same instance (Mitzenmacher 2000, "How useful is old information?").
 """
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
+
+from mediaflow.core.urn import Urn
 
 _Item = TypeVar("_Item")
 
@@ -34,23 +37,6 @@ class Flight(NamedTuple):
     sent_at_s: float
 
 
-def choose(candidates: Sequence[Candidate], random_unit: float) -> str | None:
-    """Choose one instance, each with a chance in proportion to its free slots.
-
-    Args:
-        candidates: In any order; those without room are passed over.
-        random_unit: A draw from [0, 1).
-
-    Returns:
-        The id of the chosen instance, or None if nobody has room.
-
-    Raises:
-        ValueError: ``random_unit`` is outside [0, 1).
-    """
-    chosen = _draw([candidate.free for candidate in candidates], random_unit)
-    return None if chosen is None else candidates[chosen].instance_id
-
-
 def place(
     waiting: Iterable[_Item], candidates: Iterable[Candidate], draws: Iterator[float]
 ) -> list[tuple[_Item, str]]:
@@ -65,15 +51,14 @@ def place(
         Pairs of a waiting session and the id of its instance, in the order of ``waiting``; what found no
         room is not in it.
     """
-    offered = list(candidates)
-    free = [candidate.free for candidate in offered]
+    urn = Urn(candidates)
     placed: list[tuple[_Item, str]] = []
-    for item in waiting:
-        chosen = _draw(free, next(draws)) if any(slots > 0 for slots in free) else None
+    for item in itertools.islice(waiting, urn.total):
+        chosen = urn.draw(next(draws))
         if chosen is None:
             break
-        placed.append((item, offered[chosen].instance_id))
-        free[chosen] -= 1
+        placed.append((item, chosen))
+        urn.add(chosen, -1)
     return placed
 
 
@@ -113,19 +98,3 @@ def settle(
         if now_s - flight.sent_at_s < accept_ttl_s
         and beats_at_s.get(flight.instance_id, math.inf) <= flight.sent_at_s
     )
-
-
-def _draw(free: Sequence[int], random_unit: float) -> int | None:
-    """Return an index, each with a chance in proportion to its number; None if none is above zero."""
-    if not 0 <= random_unit < 1:
-        raise ValueError(f"random_unit = {random_unit}: use 0 or more, and less than 1")
-    total = sum(slots for slots in free if slots > 0)
-    # The product can round up to the total itself; the last slot is then the one that was meant.
-    slot = min(int(random_unit * total), total - 1)
-    for index, slots in enumerate(free):
-        if slots <= 0:
-            continue
-        if slot < slots:
-            return index
-        slot -= slots
-    return None

@@ -12,8 +12,7 @@ import random
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 
-from mediaflow.core import placement
-from mediaflow.core.placement import Candidate
+from mediaflow.core.urn import Urn
 from mediaflow.runtime.clock import Clock
 from mediaflow.store import InstanceRecord, Store, StoreError
 
@@ -21,6 +20,8 @@ POLL_INTERVAL_S = 1.0
 STALE_AFTER_S = 3.0
 SETTLE_TIMEOUT_S = 5.0
 HINT_PAUSE_S = 0.02
+PAUSE_PER_READING = 4
+"""Times the last reading's length, what passes before the next: a large fleet is not read all the time on hints."""
 
 
 class Ticket:
@@ -42,6 +43,9 @@ class Roster:
         self._clock = clock
         self._random = rng
         self._records: dict[str, InstanceRecord] = {}
+        self._live: dict[str, InstanceRecord] = {}
+        self._free_slots = Urn()
+        self._anyone = Urn()
         self._tickets: dict[str, set[Ticket]] = {}
         self._suspects: dict[str, float] = {}
         self._hinted = asyncio.Event()
@@ -62,20 +66,13 @@ class Roster:
         """Tell whether the instances were ever read."""
         return self._refreshed_at_s is not None
 
-    def live(self) -> list[InstanceRecord]:
+    def live(self) -> Collection[InstanceRecord]:
         """Return the instances that can be asked: alive, with an address, not draining, no suspects."""
-        return [
-            record
-            for record in self._records.values()
-            if record.alive
-            and record.address
-            and record.state == "ready"
-            and record.instance_id not in self._suspects
-        ]
+        return self._live.values()
 
     def free(self) -> int:
         """Return the free slots of all instances together, minus what is on its way."""
-        return sum(candidate.free for candidate in self._candidates(()))
+        return self._free_slots.total
 
     def renewals_per_s(self) -> float:
         """Return how many leases all instances renew a second, as of their last heartbeats.
@@ -86,19 +83,18 @@ class Roster:
 
     def choose(self, excluded: Collection[str]) -> InstanceRecord | None:
         """Choose an instance that seems to have a free slot, each slot with the same chance."""
-        chosen = placement.choose(self._candidates(excluded), self._random.random())
-        return None if chosen is None else self._records[chosen]
+        return self._drawn(self._free_slots, excluded)
 
     def any_live(self, excluded: Collection[str]) -> InstanceRecord | None:
         """Choose any live instance, free slots or not."""
-        left = [record for record in self.live() if record.instance_id not in excluded]
-        return self._random.choice(left) if left else None
+        return self._drawn(self._anyone, excluded)
 
     @contextmanager
     def counted(self, instance_id: str) -> Generator[Ticket]:
         """Count a placement as on its way to an instance, however it ends."""
         ticket = Ticket()
         self._tickets.setdefault(instance_id, set()).add(ticket)
+        self._free_slots.add(instance_id, -1)
         try:
             yield ticket
         finally:
@@ -110,6 +106,9 @@ class Roster:
     def suspect(self, instance_id: str) -> None:
         """Leave an instance out until it beats again: it could not be connected to."""
         self._suspects[instance_id] = self._clock.monotonic_s()
+        self._live.pop(instance_id, None)
+        self._free_slots.remove(instance_id)
+        self._anyone.remove(instance_id)
 
     async def renewed(self, within_s: float) -> None:
         """Have the instances read again, and wait for that, but not for long."""
@@ -130,6 +129,7 @@ class Roster:
         self._records = {record.instance_id: record for record in records}
         self._refreshed_at_s = asked_at_s
         self._settle(asked_at_s)
+        self._draw_up()
         self._failure = ""
         self._renewed.set()
         self._renewed = asyncio.Event()
@@ -148,24 +148,37 @@ class Roster:
     async def _poll(self) -> None:
         while True:
             self._hinted.clear()
+            pause_s = HINT_PAUSE_S  # a burst of hints is one reading, not one each
+            asked_at_s = self._clock.monotonic_s()
             try:
                 await self.refresh()
             except StoreError as error:
                 self._failure = str(error)
-            # A burst of hints is one reading, not one each.
-            await asyncio.sleep(HINT_PAUSE_S)
+            else:
+                took_s = self._clock.monotonic_s() - asked_at_s
+                pause_s = max(pause_s, min(PAUSE_PER_READING * took_s, POLL_INTERVAL_S))
+            await asyncio.sleep(pause_s)
             try:
-                async with asyncio.timeout(POLL_INTERVAL_S):
+                async with asyncio.timeout(POLL_INTERVAL_S - pause_s):
                     await self._hinted.wait()
             except TimeoutError:
                 continue
 
-    def _candidates(self, excluded: Collection[str]) -> Sequence[Candidate]:
-        return [
-            Candidate(record.instance_id, record.free - len(self._tickets.get(record.instance_id, ())))
-            for record in self.live()
-            if record.instance_id not in excluded
-        ]
+    def _drawn(self, urn: Urn, excluded: Collection[str]) -> InstanceRecord | None:
+        chosen = urn.draw(self._random.random(), excluded)
+        return None if chosen is None else self._live[chosen]
+
+    def _draw_up(self) -> None:
+        """Draw up who is live and has room: once a reading, since calls are placed far more often."""
+        self._live = {
+            name: record
+            for name, record in self._records.items()
+            if record.alive and record.address and record.state == "ready" and name not in self._suspects
+        }
+        self._free_slots = Urn(
+            (name, record.free - len(self._tickets.get(name, ()))) for name, record in self._live.items()
+        )
+        self._anyone = Urn((name, 1) for name in self._live)
 
     def _settle(self, asked_at_s: float) -> None:
         beats_at_s = {
@@ -188,5 +201,6 @@ class Roster:
     def _drop(self, instance_id: str, gone: Sequence[Ticket]) -> None:
         tickets = self._tickets.get(instance_id, set())
         tickets.difference_update(gone)
+        self._free_slots.add(instance_id, len(gone))
         if not tickets:
             self._tickets.pop(instance_id, None)

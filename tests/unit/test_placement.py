@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaflow.core.placement import Candidate, Flight, choose, discount, place, settle
+from mediaflow.core.placement import Candidate, Flight, discount, place, settle
 
 units = st.floats(0, 1, exclude_max=True)
 candidates = st.lists(
@@ -18,29 +18,6 @@ candidates = st.lists(
 
 def even_draws(count):
     return itertools.cycle([index / count for index in range(count)])
-
-
-@given(candidates, units)
-def test_the_chosen_one_has_room_and_somebody_is_chosen_while_anybody_has(found, unit):
-    chosen = choose(found, unit)
-    roomy = {candidate.instance_id for candidate in found if candidate.free > 0}
-    assert chosen in roomy if roomy else chosen is None
-
-
-def test_chances_are_in_proportion_to_free_slots():
-    found = [Candidate("full", 0), Candidate("small", 1), Candidate("over", -2), Candidate("large", 3)]
-    drawn = [choose(found, index / 400) for index in range(400)]
-    assert {name: drawn.count(name) for name in set(drawn)} == {"small": 100, "large": 300}
-
-
-def test_a_draw_next_to_one_still_chooses_somebody():
-    assert choose([Candidate("a", 2**53), Candidate("b", 3)], 1 - 2**-53) == "b"
-
-
-@pytest.mark.parametrize("unit", [-0.1, 1.0, float("nan")])
-def test_a_draw_outside_its_range_is_refused(unit):
-    with pytest.raises(ValueError, match="random_unit"):
-        choose([Candidate("a", 1)], unit)
 
 
 @given(st.integers(0, 120), candidates, st.lists(units, min_size=1, max_size=20))
