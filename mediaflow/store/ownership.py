@@ -240,7 +240,12 @@ def _written(reply: Any) -> Written:
     return Written(status)
 
 
+_RENEWED = Renewal("renewed")
+
+
 def _renewal(reply: Any) -> Renewal:
+    if reply == b"renewed":
+        return _RENEWED
     status: Any = text(reply[0])
     if status == "refenced":
         return Renewal("refenced", fence=int(reply[1]))

@@ -13,11 +13,11 @@ end
 
 -- A call is read once, also when several sessions of it are in one batch: later ones see what was decided for earlier.
 local calls_read = {}
-local function read_call(key, call_id)
+local function read_call(key, call_id, flat)
   local call = calls_read[key]
   if call then return call end
   call = {key = key, id = call_id, fence = 0, ended_by = '', sessions = {}}
-  local flat = redis.call('HGETALL', key)
+  flat = flat or redis.call('HGETALL', key)
   for i = 1, #flat, 2 do
     local name, value = flat[i], flat[i + 1]
     if name == 'fence' then

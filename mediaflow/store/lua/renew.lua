@@ -1,7 +1,8 @@
 -- Extend leases, check for siblings and hear of a cancel, for a batch of sessions of one owner.
 -- KEYS: partition owned, then for each session: call session
 -- ARGV: partition instance incarnation rank, then for each session: call_id session_id fence want_new_fence
--- RETURNS: for each session: renewed; refenced fence; lost overlap_ms; cancelled; yielded winner; unknown
+-- RETURNS: for each session: the word renewed alone; or a list: refenced fence; lost overlap_ms; cancelled;
+--   yielded winner; unknown
 -- USES: partition time plan log seniority records endings
 -- FLAGS: allow-oom
 
@@ -37,8 +38,7 @@ local function hold(call, session_id, entry, fence)
   remove('ZREM', PENDING, member)
 end
 
-local function renew(call_key, session_key, call_id, session_id, fence, want_new_fence)
-  local call = read_call(call_key, call_id)
+local function renew(call, session_key, session_id, fence, want_new_fence)
   local entry = call.sessions[session_id]
   if not entry then return {'unknown'} end
   local rolled_back = LIVE[entry.state] and fence > entry.fence
@@ -52,7 +52,7 @@ local function renew(call_key, session_key, call_id, session_id, fence, want_new
     entry.owner, entry.incarnation, entry.rank = instance, incarnation, rank
     add('HSET', session_key, 'winner', winner)
     finish(call, session_id, session_key, 'yielded', 'yielded', 'in favour of ' .. winner)
-    remove('SREM', owned, call_id .. '/' .. session_id)
+    remove('SREM', owned, call.id .. '/' .. session_id)
     return {'yielded', winner}
   end
   if rolled_back then
@@ -60,7 +60,7 @@ local function renew(call_key, session_key, call_id, session_id, fence, want_new
     call.fence = math.max(call.fence, fence)
     entry.owner, entry.incarnation, entry.rank = instance, incarnation, rank
     entry.state, entry.accepted = 'active', true
-    log('session.readopted', call_id, session_id, instance, next_fence(call), 'the store was rolled back')
+    log('session.readopted', call.id, session_id, instance, next_fence(call), 'the store was rolled back')
   end
   if rolled_back or want_new_fence or entry.fence < call.fence then
     local new_fence = next_fence(call)
@@ -69,14 +69,37 @@ local function renew(call_key, session_key, call_id, session_id, fence, want_new
   end
   hold(call, session_id, entry, entry.fence)
   if entry.fence ~= fence then return {'refenced', integer(entry.fence)} end
-  return {'renewed'}
+  return 'renewed'
 end
 
-local results = {}
+-- What nearly every renewal finds: the call has this session alone, held as the caller says. Such a record need not be
+-- taken apart: it is the text that it has to be.
+local HELD, RUNNING = table.concat({'active', instance, incarnation, rank, ''}, '|'), '|1|0'
+local function is_as_claimed(flat, session_id, fence)
+  if #flat ~= 4 then return false end
+  local at = flat[1] == 'fence' and 1 or 3  -- Redis tells the fields of a hash in any order
+  return flat[at + 1] == fence and flat[5 - at] == HELD .. fence .. RUNNING and flat[4 - at] == 's:' .. session_id
+end
+
+local results, leases, members = {}, {'ZADD', LEASES}, {'SADD', owned}
+local expires_at = integer(lease_ms + TTL_MS)
 for i = 9, #ARGV, 4 do
-  local item = (i - 9) / 4
-  results[#results + 1] = renew(KEYS[8 + 2 * item], KEYS[9 + 2 * item], ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]),
-    ARGV[i + 3] == '1')
+  local first = 8 + (i - 9) / 2
+  local call_key, call_id, session_id, fence = KEYS[first], ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local flat = not calls_read[call_key] and redis.call('HGETALL', call_key)
+  if flat and ARGV[i + 3] == '0' and is_as_claimed(flat, session_id, fence) then
+    local member = call_id .. '/' .. session_id
+    leases[#leases + 1], leases[#leases + 2] = expires_at, member
+    members[#members + 1] = member
+    results[#results + 1] = 'renewed'
+  else
+    results[#results + 1] = renew(read_call(call_key, call_id, flat), KEYS[first + 1], session_id, tonumber(fence),
+      ARGV[i + 3] == '1')
+  end
+end
+if #members > 2 then
+  add(unpack(leases))
+  add(unpack(members))
 end
 add('PEXPIRE', owned, RETENTION_MS)
 record('HSET', CLOCK, 'lease_ms', integer(lease_ms), 'wall_ms', integer(wall_ms))
