@@ -6,11 +6,13 @@ kept in Redis. While Redis is away and no key is known yet, ids are signed with 
 propose; it goes on accepting them later, other replicas do not. Set ``token_key`` where that matters.
 """
 
+import base64
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jwt
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -20,11 +22,16 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm
+from jwt.algorithms import Algorithm, ECAlgorithm, OKPAlgorithm
 
 from mediaflow.settings import SettingsError
 
 PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
+
+_ALGORITHMS: Mapping[str, Algorithm] = {
+    "EdDSA": OKPAlgorithm(),
+    "ES256": ECAlgorithm(ECAlgorithm.SHA256),
+}
 
 
 class Signer(NamedTuple):
@@ -34,16 +41,19 @@ class Signer(NamedTuple):
         algorithm: Of tokens: ``EdDSA`` or ``ES256``.
         key_id: Names the public key in ``/.well-known/jwks.json`` and in each token's header.
         id_secret: Signs stream ids.
+        token_head: The header of each token (RFC 7515), encoded: it is the same in all.
     """
 
     key: PrivateKey
     algorithm: str
     key_id: str
     id_secret: bytes
+    token_head: bytes
 
     def token(self, claims: dict[str, Any]) -> str:
-        """Return a signed JWT."""
-        return jwt.encode(claims, self.key, algorithm=self.algorithm, headers={"kid": self.key_id})
+        """Return a signed JWT, as ``jwt.encode`` would; without its checks, which cost half as much as to sign."""
+        message = self.token_head + b"." + _segment(msgspec.json.encode(claims))
+        return (message + b"." + _segment(_ALGORITHMS[self.algorithm].sign(message, self.key))).decode()
 
     def jwk(self) -> dict[str, Any]:
         """Return the public key as a JSON Web Key (RFC 7517)."""
@@ -80,7 +90,9 @@ def signer(pem: bytes) -> Signer:
         raise ValueError("it is neither an Ed25519 nor a P-256 key")  # noqa: TRY004 - the content is wrong
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     secret = hashlib.blake2b(_pem(key), digest_size=32, person=b"mf-stream-id").digest()
-    return Signer(key, algorithm, hashlib.sha256(public).hexdigest()[:16], secret)
+    key_id = hashlib.sha256(public).hexdigest()[:16]
+    head = _segment(msgspec.json.encode({"alg": algorithm, "kid": key_id, "typ": "JWT"}))
+    return Signer(key, algorithm, key_id, secret, head)
 
 
 def configured_signer(token_key: str) -> Signer | None:
@@ -105,6 +117,10 @@ def read_key(text_or_path: str) -> bytes:
         # Environment variables often carry PEM with its line ends escaped.
         return text_or_path.replace("\\n", "\n").encode()
     return Path(text_or_path).expanduser().read_bytes()
+
+
+def _segment(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
 def _pem(key: PrivateKey) -> bytes:
