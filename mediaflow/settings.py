@@ -158,6 +158,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     on_store_down: Annotated[
         OnStoreDown, _about("With Redis away: allow streams uncounted, or deny them (503).")
     ] = "allow"
+    stream_tokens: Annotated[
+        bool, _about("Each answer about a stream carries a signed token; signing is half of its cost.")
+    ] = True
     token_key: Annotated[
         str,
         _about(

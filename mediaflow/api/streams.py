@@ -41,7 +41,7 @@ class StreamAnswer(_Message, frozen=True, kw_only=True):
         expires_at: RFC 3339 UTC; ``ttl_ms`` says the same as a duration, for clients whose clock is off.
         ttl_ms: How long the stream lives unless it is heard of, in milliseconds.
         heartbeat_interval_ms: How often it is to be heard of, in milliseconds.
-        token: A signed JWT, or None while no key is known.
+        token: A signed JWT, or None while no key is known, and with ``stream_tokens`` off.
         degraded: Redis is away: nothing was counted.
     """
 

@@ -32,6 +32,7 @@ FLAGS = (
     "stream_rules",
     "readmit",
     "on_store_down",
+    "stream_tokens",
     "token_key",
     "jwt_algorithms",
     "jwt_key",

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
+import msgspec
+
 from mediaflow.api.streams import Advice, Conflict, StreamAnswer, StreamList, StreamView, Terminator
 from mediaflow.limiter import stream_id as ids
 from mediaflow.limiter.keyring import Keyring
@@ -17,6 +19,7 @@ class Answering(NamedTuple):
     keyring: Keyring
     user_id: str
     heartbeat_interval_ms: int
+    signed: bool
 
 
 def stream(
@@ -30,35 +33,42 @@ def stream(
         reply: ``limit``, ``active``, ``now_ms`` and ``expires_ms``.
         degraded_id: Not None where Redis was not asked: the id as the player has it, empty for a new one.
     """
-    keyring, user_id, heartbeat_interval_ms = answering
+    keyring, user_id, heartbeat_interval_ms, signed = answering
     degraded = degraded_id is not None
     stream_id = degraded_id or keyring.issue(user_id, facts)
-    limit, active = int(reply["limit"]), int(reply["active"])
     now_ms, expires_ms = int(reply["now_ms"]), int(reply["expires_ms"])
+    answer = StreamAnswer(
+        stream_id=stream_id,
+        user_id=user_id,
+        device_id=facts.device_id,
+        limit=int(reply["limit"]),
+        active=int(reply["active"]),
+        expires_at=date(expires_ms),
+        ttl_ms=max(0, expires_ms - now_ms),
+        heartbeat_interval_ms=heartbeat_interval_ms,
+        token=None,
+        degraded=degraded,
+    )
+    if not signed or keyring.agreed is None:
+        return answer
+    claims = _claims(answer, now_ms, expires_ms)
+    return msgspec.structs.replace(answer, token=keyring.agreed.token(claims))
+
+
+def _claims(answer: StreamAnswer, now_ms: int, expires_ms: int) -> dict[str, Any]:
     claims: dict[str, Any] = {
-        "sub": user_id,
-        "device": facts.device_id,
-        "stream": stream_id,
-        "limit": limit,
-        "active": active,
+        "sub": answer.user_id,
+        "device": answer.device_id,
+        "stream": answer.stream_id,
+        "limit": answer.limit,
+        "active": answer.active,
         "iat": now_ms // 1000,
         # Whole seconds, rounded up: a token must not end before its stream does.
         "exp": -(-expires_ms // 1000),
     }
-    if degraded:
+    if answer.degraded:
         claims["degraded"] = True
-    return StreamAnswer(
-        stream_id=stream_id,
-        user_id=user_id,
-        device_id=facts.device_id,
-        limit=limit,
-        active=active,
-        expires_at=date(expires_ms),
-        ttl_ms=max(0, expires_ms - now_ms),
-        heartbeat_interval_ms=heartbeat_interval_ms,
-        token=keyring.agreed.token(claims) if keyring.agreed else None,
-        degraded=degraded,
-    )
+    return claims
 
 
 def refused(reply: Mapping[str, Any]) -> StreamRefused:

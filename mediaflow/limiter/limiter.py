@@ -370,7 +370,9 @@ class StreamLimiter:
 
     def _answering(self, user_id: str) -> answers.Answering:
         settings = self.settings
-        return answers.Answering(self._keyring, user_id, int(settings.stream_heartbeat_interval * 1000))
+        return answers.Answering(
+            self._keyring, user_id, int(settings.stream_heartbeat_interval * 1000), settings.stream_tokens
+        )
 
     def _degraded(
         self, user_id: str, facts: StreamFacts, limit: int | None, stream_id: str = ""

@@ -315,6 +315,13 @@ async def test_a_token_says_what_was_answered_and_ends_with_the_stream(bench, cl
     assert verified(beaten.token or "", await limiter.jwks(), algorithm)["exp"] == 1_800_000_091
 
 
+async def test_who_verifies_no_tokens_gets_none(bench):
+    limiter = await bench.open(stream_tokens=False)
+    begun = await limiter.start("ann", "tv")
+    assert begun.token is None
+    assert (await limiter.heartbeat("ann", begun.stream_id)).token is None
+
+
 # -- every rule against a model ----------------------------------------------------------------
 
 
