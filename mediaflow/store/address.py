@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from mediaflow.store.cluster import ClusterLink
 from mediaflow.store.link import Link, Server
-from mediaflow.store.single import SingleLink, link_in_process
+from mediaflow.store.single import PipedLink, link_in_process
 
 MAX_CONNECTIONS = 64
 """Connections of one process for requests; further requests wait for one."""
@@ -78,7 +78,7 @@ async def _greet(server: Server, node: str, connection: Any) -> None:
     await server.greet(connection, node or f"{connection.host}:{connection.port}")
 
 
-def _single(url: str, server: Server) -> SingleLink:
+def _single(url: str, server: Server) -> PipedLink:
     settings = _connection_settings(server, "primary")
     try:
         parts = urlsplit(url)
@@ -97,7 +97,7 @@ def _single(url: str, server: Server) -> SingleLink:
     except TypeError as error:
         option = str(error).partition("keyword argument ")[2].partition(".")[0]
         raise IllegalRedisUrl(f"Redis URL {hide_password(url)!r}: there is no option {option}") from None
-    return SingleLink(aioredis.Redis(connection_pool=pool), server)
+    return PipedLink(aioredis.Redis(connection_pool=pool), server)
 
 
 def _check_socket(path: str) -> None:
@@ -156,7 +156,7 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= 65535
 
 
-def _sentinel(url: str, server: Server) -> SingleLink:
+def _sentinel(url: str, server: Server) -> PipedLink:
     hosts, settings, path, options = _parts(url)
     if not path:
         raise IllegalRedisUrl(f"Redis URL {hide_password(url)!r}: name the service, as in …:26379/mymaster")
@@ -179,7 +179,7 @@ def _sentinel(url: str, server: Server) -> SingleLink:
         **settings,
         **_connection_settings(server, "primary"),
     )
-    return SingleLink(client, server)
+    return PipedLink(client, server)
 
 
 def _cluster(url: str, server: Server) -> ClusterLink:

@@ -6,6 +6,7 @@ with the same arguments, so we do, until the caller's deadline.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.exceptions import (
@@ -23,7 +24,6 @@ from redis.exceptions import (
 )
 from redis.exceptions import AuthorizationError as RedisAuthorizationError
 
-from mediaflow.store.batching import Gatherer
 from mediaflow.store.link import Call, Link
 from mediaflow.store.meter import StoreMeter
 from mediaflow.store.records import NotDurable, StoreError, StoreUnavailable
@@ -32,8 +32,6 @@ T = TypeVar("T")
 
 TRY_TIMEOUT_S = 1.0
 """Longest wait for one answer, so that a lost reply leaves time to ask again."""
-
-SCRIPTS_IN_A_PIPELINE = 100
 
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.25
@@ -56,7 +54,6 @@ class Asker:
         """Ask over ``link``."""
         self.link = link
         self.meter = StoreMeter()
-        self._scripts = Gatherer[Call, Any](self._flush, largest=SCRIPTS_IN_A_PIPELINE)
 
     async def run(
         self,
@@ -74,11 +71,7 @@ class Asker:
         """
         if replicas:
             return await self._run_replicated(call, timeout_s, replicas)
-
-        async def once() -> Any:
-            return await self._scripts.submit(call, TRY_TIMEOUT_S)
-
-        return await self.until(once, operation=call.script.name, timeout_s=timeout_s)
+        return await self._repeat(partial(self.link.ask, call), call.script.name, timeout_s, TRY_TIMEOUT_S)
 
     async def _run_replicated(self, call: Call, timeout_s: float, replicas: int) -> Any:
         wait_ms = max(1, int(timeout_s * 500))
@@ -94,10 +87,6 @@ class Asker:
             self.meter.errors.add(operation, "not_durable")
             raise NotDurable(f"{held_by} of {replicas} replicas hold the write (durability_replicas)")
         return reply
-
-    async def _flush(self, calls: Sequence[Call], _timeout_s: float) -> Sequence[Any]:
-        """Run what was asked for in one turn of the event loop in one pipeline: a tenth of the work of each alone."""
-        return await self.link.run_many(calls)
 
     async def run_many(self, calls: Sequence[Call], *, timeout_s: float) -> list[Any]:
         """Run several scripts in one go; the first that fails fails all, which may have happened."""
@@ -129,39 +118,49 @@ class Asker:
 
         It is measured under the name of ``operation``, all its tries together.
         """
+
+        async def bounded(try_timeout_s: float) -> T:
+            async with asyncio.timeout(try_timeout_s):
+                return await once()
+
+        return await self._repeat(bounded, operation, timeout_s, try_timeout_s)
+
+    async def _repeat(
+        self,
+        once: Callable[[float], Awaitable[T]],
+        operation: str,
+        timeout_s: float,
+        try_timeout_s: float,
+    ) -> T:
+        """Repeat ``once``, which is told how long it may take."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
+        left_s, pause_s = timeout_s, FIRST_PAUSE_S
+        while True:
+            try:
+                answer = await once(min(try_timeout_s, max(left_s, 0.001)))
+            except UNREACHABLE as error:
+                left_s = began_s + timeout_s - loop.time()
+                self._give_up(error, operation, last=left_s <= pause_s)
+            else:
+                self.meter.requests.observe(loop.time() - began_s, operation)
+                return answer
+            self.meter.retries.add(operation)
+            await asyncio.sleep(pause_s)
+            left_s = began_s + timeout_s - loop.time()
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _give_up(self, error: Exception, operation: str, *, last: bool) -> None:
+        """Raise what a failed try comes to, unless it may be tried again."""
         try:
-            answer = await self._repeat(once, operation, timeout_s, try_timeout_s)
-        except StoreUnavailable:
-            self.meter.errors.add(operation, "unavailable")
-            raise
+            reason, hopeless = _explain(error)
         except StoreError:
             self.meter.errors.add(operation, "rejected")
             raise
-        self.meter.requests.observe(loop.time() - began_s, operation)
-        return answer
-
-    async def _repeat(
-        self, once: Callable[[], Awaitable[T]], operation: str, timeout_s: float, try_timeout_s: float
-    ) -> T:
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + timeout_s
-        pause_s = FIRST_PAUSE_S
-        while True:
-            left_s = deadline_s - loop.time()
-            try:
-                async with asyncio.timeout(min(try_timeout_s, max(left_s, 0.001))):
-                    return await once()
-            except UNREACHABLE as error:
-                reason, hopeless = _explain(error)
-                left_s = deadline_s - loop.time()
-                if hopeless or left_s <= pause_s:
-                    verb = "refused" if hopeless else "did not answer"
-                    raise StoreUnavailable(f"Redis {verb}: {reason}") from error
-            self.meter.retries.add(operation)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        if hopeless or last:
+            self.meter.errors.add(operation, "unavailable")
+            verb = "refused" if hopeless else "did not answer"
+            raise StoreUnavailable(f"Redis {verb}: {reason}") from error
 
 
 def _explain(error: Exception) -> tuple[str, bool]:

@@ -23,6 +23,11 @@ class ClusterLink:
         self._node_settings = node_settings
         self._listener: Any = None
 
+    async def ask(self, call: Call, timeout_s: float) -> Any:
+        """Run one script."""
+        async with asyncio.timeout(timeout_s):
+            return await evaluate(self._client, call, flags=self.server.knows_flags)
+
     async def run(self, call: Call, *, replicas: int = 0, replicas_timeout_ms: int = 0) -> tuple[Any, int]:
         """Run one script, following the cluster's redirections."""
         reply = await evaluate(self._client, call, flags=self.server.knows_flags)

@@ -73,6 +73,13 @@ class Link(Protocol):
 
     server: Server
 
+    async def ask(self, call: Call, timeout_s: float) -> Any:
+        """Run one script, together with others that are asked for at this moment.
+
+        Unlike the other methods it has a bound of its own: it raises TimeoutError after ``timeout_s``, or redis-py's.
+        """
+        ...
+
     async def run(self, call: Call, *, replicas: int = 0, replicas_timeout_ms: int = 0) -> tuple[Any, int]:
         """Run one script; with ``replicas``, also tell how many hold what it wrote."""
         ...

@@ -1,12 +1,22 @@
-"""A link to one server at a time: plain Redis, the primary that Sentinel names, or fakeredis in this process."""
+"""A link to one server at a time: plain Redis, the primary that Sentinel names, or fakeredis in this process.
 
+:class:`SingleLink` does all by a client of redis-py, whatever stands in its place: fakeredis, or the simulator's wire.
+:class:`PipedLink` is for real servers: its requests share one connection, see :mod:`mediaflow.store.pipe`.
+"""
+
+import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
 import redis.asyncio as aioredis
 from redis.exceptions import NoScriptError, RedisError
 
+from mediaflow.store.ask import TRY_TIMEOUT_S
+from mediaflow.store.batching import Gatherer
 from mediaflow.store.link import Call, Primary, Server, evaluate, words
+from mediaflow.store.pipe import Pipe
+
+SCRIPTS_IN_A_PIPELINE = 100
 
 
 class SingleLink:
@@ -17,6 +27,15 @@ class SingleLink:
         # redis-py types its commands for both of its clients at once, which says nothing about either.
         self._client: Any = client
         self.server = server
+        self._gatherer = Gatherer[Call, Any](self._flush, largest=SCRIPTS_IN_A_PIPELINE)
+
+    async def ask(self, call: Call, timeout_s: float) -> Any:
+        """Run what is asked for in one turn of the event loop in one pipeline: a tenth of the work of each alone."""
+        async with asyncio.timeout(timeout_s):
+            return await self._gatherer.submit(call, timeout_s)
+
+    async def _flush(self, calls: Sequence[Call], _timeout_s: float) -> Sequence[Any]:
+        return await self.run_many(calls)
 
     async def run(self, call: Call, *, replicas: int = 0, replicas_timeout_ms: int = 0) -> tuple[Any, int]:
         """Run one script; EVALSHA first, the whole text where the server does not have it."""
@@ -71,6 +90,58 @@ class SingleLink:
     async def close(self) -> None:
         """Close the pool."""
         await self._client.aclose()
+
+
+class PipedLink(SingleLink):
+    """The same, with all on one connection but what would block it: WAIT, and messages."""
+
+    def __init__(self, client: aioredis.Redis, server: Server) -> None:
+        """Wrap a client whose connections greet ``server``; the one that is shared is opened like those of its pool."""
+        super().__init__(client, server)
+        self._pipe = Pipe(self._connect, TRY_TIMEOUT_S)
+        self._connection: Any = None
+
+    async def ask(self, call: Call, timeout_s: float) -> Any:
+        """Run one script; what is asked for in one turn of the event loop goes out in one write."""
+        flags = self.server.knows_flags
+        (reply,) = await self._pipe.ask((words("EVALSHA", call, flags=flags),), timeout_s)
+        if isinstance(reply, NoScriptError):
+            (reply,) = await self._pipe.ask((words("EVAL", call, flags=flags),), timeout_s)
+        _raise(reply)
+        return reply
+
+    async def run_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Run several scripts in one go."""
+        flags = self.server.knows_flags
+        replies = await self._pipe.ask([words("EVALSHA", call, flags=flags) for call in calls], TRY_TIMEOUT_S)
+        unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            texts = [words("EVAL", calls[index], flags=flags) for index in unknown]
+            for index, reply in zip(unknown, await self._pipe.ask(texts, TRY_TIMEOUT_S), strict=True):
+                replies[index] = reply
+        return replies
+
+    async def commands(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run reading commands in one go; what they answer is as it came, not as redis-py would put it."""
+        replies = await self._pipe.ask(commands, TRY_TIMEOUT_S)
+        for reply in replies:
+            _raise(reply)
+        return replies
+
+    async def ping(self) -> None:
+        """Reach the server."""
+        await self.commands([("PING",)])
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._pipe.close()
+        await super().close()
+
+    async def _connect(self) -> Any:
+        # One for all tries: to load the certificates for TLS anew would take longer than a try may.
+        self._connection = self._connection or self._client.connection_pool.make_connection()
+        await self._connection.connect()
+        return self._connection
 
 
 _servers_in_process: dict[str, Any] = {}

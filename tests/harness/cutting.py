@@ -91,6 +91,9 @@ class TamperedLink:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._link, name)
 
+    async def ask(self, call: Call, timeout_s: float) -> Any:
+        return await self._link.ask(self._tampered(call), timeout_s)
+
     async def run(self, call: Call, **options: Any) -> Any:
         return await self._link.run(self._tampered(call), **options)
 
@@ -124,13 +127,20 @@ class SlowOnce(TamperedLink):
         self.asked = False
         self.let_through = asyncio.Event()
 
+    async def ask(self, call: Call, timeout_s: float) -> Any:
+        await self._wait(call)
+        return await super().ask(call, timeout_s)
+
     async def run_many(self, calls: Sequence[Call]) -> list[Any]:
+        await self._wait(*calls)
+        return await super().run_many(calls)
+
+    async def _wait(self, *calls: Call) -> None:
         concerned = any(call.script.name == self.script for call in calls)
         if concerned and self.asked:
             await self.let_through.wait()
             self.tamper = None
         self.asked = self.asked or concerned
-        return await super().run_many(calls)
 
 
 @contextmanager

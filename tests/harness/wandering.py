@@ -49,6 +49,12 @@ class Observatory:
         seen, self._seen = self._seen, []
         return seen
 
+    async def ask(self, call: Call, timeout_s: float) -> Any:
+        before, position = self._records(), self._newest_event()
+        answer = await self._link.ask(call, timeout_s)
+        self._compare(call.script.name, before, position)
+        return answer
+
     async def run(self, call: Call, **options: Any) -> Any:
         before, position = self._records(), self._newest_event()
         answer = await self._link.run(call, **options)
