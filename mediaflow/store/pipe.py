@@ -40,12 +40,14 @@ Words = tuple[Any, ...]
 class _Request:
     """Commands that are asked for together, and the replies that came so far."""
 
-    __slots__ = ("commands", "deadline_s", "future", "replies", "sent_at_s")
+    __slots__ = ("deadline_s", "future", "packed", "replies", "sent_at_s", "size")
 
     def __init__(
         self, commands: Sequence[Words], deadline_s: float, future: asyncio.Future[list[Any]]
     ) -> None:
-        self.commands = commands
+        # Here, so that words that cannot be packed are refused before the request has a place in the line.
+        self.packed = b"".join(map(_hiredis.pack_command, commands))
+        self.size = len(commands)
         self.deadline_s = deadline_s
         self.future = future
         self.replies: list[Any] = []
@@ -102,7 +104,7 @@ class _Line(asyncio.Protocol):
             if not request.future.done():
                 request.sent_at_s = now_s
                 self._in_flight.append(request)
-                packed.extend(map(_hiredis.pack_command, request.commands))
+                packed.append(request.packed)
         if packed:
             self._writer.transport.write(b"".join(packed))
 
@@ -115,7 +117,7 @@ class _Line(asyncio.Protocol):
                 request = self._in_flight[0]
                 request.replies.append(reply)
                 stale = stale or isinstance(reply, ReadOnlyError)
-                if len(request.replies) == len(request.commands):
+                if len(request.replies) == request.size:
                     self._in_flight.popleft()
                     if not request.future.done():
                         request.future.set_result(request.replies)
@@ -184,7 +186,7 @@ class Pipe:
         self._attempt: asyncio.Future[_Line] | None = None
 
     async def ask(self, commands: Sequence[Words], timeout_s: float) -> list[Any]:
-        """Run commands in one go; a failed one gives its exception in its place.
+        """Run commands, one at least, in one go; a failed one gives its exception in its place.
 
         Raises:
             redis.exceptions.TimeoutError, TimeoutError: No answer within ``timeout_s``.

@@ -211,3 +211,13 @@ async def test_a_connection_that_cannot_be_opened_fails_all_who_wait_for_it(open
     )
     assert [str(outcome) for outcome in outcomes] == ["refused", "refused"]
     assert tries == 1
+
+
+async def test_what_cannot_be_written_is_refused_and_harms_nobody(open_pipe, counterpart):
+    pipe = open_pipe()
+    first = asyncio.ensure_future(pipe.ask([("one",)], LONG_S))
+    await counterpart.has_been_asked(b"one")
+    with pytest.raises(TypeError):
+        await pipe.ask([("two", None)], LONG_S)
+    counterpart.answer(b"+1")
+    assert await first == [b"1"]
