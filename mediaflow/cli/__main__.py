@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from mediaflow import concurrency, loadbalancer, watchdog, worker
-from mediaflow.cli import call, completion, doctor, drain, settings, status, submit, top, up
+from mediaflow.cli import bench, call, completion, doctor, drain, settings, status, submit, top, up
 from mediaflow.web import program
 
 
@@ -38,6 +38,7 @@ for _command in (
     top.command,
     call.command,
     drain.command,
+    bench.command,
     doctor.command,
     worker.command,
     loadbalancer.command,

@@ -1,0 +1,40 @@
+"""One run of the bench, from the stage to the report."""
+
+from collections.abc import Callable, Sequence
+
+from mediaflow.bench.conditions import observe
+from mediaflow.bench.contest import Contest
+from mediaflow.bench.match import Duel, Turn, play
+from mediaflow.bench.report import Report, report
+from mediaflow.bench.stage import find, stage
+
+
+def peers(contests: Sequence[Contest]) -> list[str]:
+    """Return the distributions that the contestants need."""
+    return [
+        package
+        for contest in contests
+        for contestant in (contest.ours, *contest.others)
+        for package in contestant.packages
+    ]
+
+
+async def bench(
+    contests: Sequence[Contest], rounds: int, *, quick: bool, told: Callable[[Turn], None]
+) -> Report:
+    """Have all contests played, and tell each turn before it is taken.
+
+    Raises:
+        NoServerError: There is no Redis to measure with.
+        EmbeddedStoreError: It does not start.
+    """
+    conditions = observe(find(), peers(contests), quick=quick, rounds=rounds)
+    played: list[tuple[Contest, list[Duel]]] = []
+    async with stage(quick=quick) as ready:
+        for contest in contests:
+            async for step in play(contest, ready, rounds):
+                if isinstance(step, Turn):
+                    told(step)
+                else:
+                    played.append((contest, step))
+    return report(conditions, played)

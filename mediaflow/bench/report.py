@@ -1,0 +1,139 @@
+"""What came of a run, as JSON and as tables. Pure but for the terminal that it is drawn on."""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from mediaflow.bench.conditions import Conditions
+from mediaflow.bench.contest import Contest, Metric
+from mediaflow.bench.figures import TIE, Pair, Spread, advantage, spread
+from mediaflow.bench.match import Duel
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """Ours against one other in one metric: medians, spreads, and how many times better ours is."""
+
+    contest: str
+    size: int
+    metric: str
+    unit: str
+    better: str
+    ours_name: str
+    other_name: str
+    is_limit: bool
+    ours: Spread
+    other: Spread
+    advantage: Spread
+    pairs: list[Pair]
+
+
+class Absence(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who could not be measured, or not in all rounds, and why."""
+
+    contest: str
+    size: int
+    other_name: str
+    reason: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a run; printed as it is with ``--json``."""
+
+    conditions: Conditions
+    lines: list[Line]
+    absences: list[Absence]
+
+
+def report(conditions: Conditions, played: Sequence[tuple[Contest, Sequence[Duel]]]) -> Report:
+    """Sum up what was measured."""
+    lines: list[Line] = []
+    absences: list[Absence] = []
+    for contest, duels in played:
+        for duel in duels:
+            lines += _lines(contest, duel)
+            if duel.failure:
+                absences.append(
+                    Absence(contest=duel.contest, size=duel.size, other_name=duel.other, reason=duel.failure)
+                )
+    return Report(conditions=conditions, lines=lines, absences=absences)
+
+
+def _lines(contest: Contest, duel: Duel) -> Iterator[Line]:
+    for metric in contest.metrics:
+        pairs = duel.pairs.get(metric.name)
+        if pairs:
+            yield _line(duel, metric, pairs)
+
+
+def _line(duel: Duel, metric: Metric, pairs: list[Pair]) -> Line:
+    return Line(
+        contest=duel.contest,
+        size=duel.size,
+        metric=metric.name,
+        unit=metric.unit,
+        better=metric.better,
+        ours_name=duel.ours,
+        other_name=duel.other,
+        is_limit=duel.is_limit,
+        ours=spread([pair.ours for pair in pairs]),
+        other=spread([pair.other for pair in pairs]),
+        advantage=spread([advantage(pair, metric.better) for pair in pairs]),
+        pairs=pairs,
+    )
+
+
+def tables(told: Report, titles: dict[str, str]) -> Iterator[Table]:
+    """Draw one table a contest."""
+    for name, title in titles.items():
+        lines = [line for line in told.lines if line.contest == name]
+        absences = [absence for absence in told.absences if absence.contest == name]
+        if lines or absences:
+            yield _table(title, lines, absences)
+
+
+def _table(title: str, lines: Sequence[Line], absences: Sequence[Absence]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", title=title, title_justify="left")
+    table.add_column("")
+    for heading in ("ours", "theirs", "ours is", "from – to"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("beside", no_wrap=True)
+    for line in lines:
+        size = f" at {line.size:,}" if line.size else ""
+        beside = Text(line.other_name)
+        if line.is_limit:
+            beside.append("  (limit)", "dim")
+        table.add_row(
+            f"{line.metric}{size}",
+            figure(line.ours.median, line.unit),
+            figure(line.other.median, line.unit),
+            _times(line),
+            f"{line.advantage.low:.3g} – {line.advantage.high:.3g}",
+            beside,
+        )
+    for absence in absences:
+        table.add_row("", "", "–", "", "", Text(f"{absence.other_name}: {absence.reason}", "yellow"))
+    return table
+
+
+def _times(line: Line) -> Text:
+    ratio = line.advantage.median
+    style = "" if line.is_limit else "green" if ratio >= TIE else "red" if ratio <= 1 / TIE else "dim"
+    return Text(f"{ratio:.3g} ×", style)
+
+
+def figure(value: float, unit: str) -> str:
+    """Return a figure to three digits: ``0.62 ms``, ``15,600 /s``."""
+    shown = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{shown} {unit}".rstrip()
+
+
+def conditions_line(conditions: Conditions) -> str:
+    """Say the conditions in one paragraph."""
+    versions = ", ".join(f"{name} {told or 'missing'}" for name, told in conditions.packages.items())
+    run = "quick run: figures mean nothing" if conditions.quick else f"median of {conditions.rounds} pairs"
+    return (
+        f"{conditions.cpu}, {conditions.cores} cores, load average {conditions.load_average:g} at the start, "
+        f"{conditions.system}, {conditions.python}, {conditions.redis_server}; {versions}; {run}"
+    )

@@ -1,0 +1,100 @@
+"""`mediaflow bench`: our figures beside those of what a user would pick instead, and beside the physical limit."""
+
+import asyncio
+from pathlib import Path
+
+import click
+import msgspec
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mediaflow.bench.bench import bench
+from mediaflow.bench.contest import Contest
+from mediaflow.bench.contests import CONTESTS
+from mediaflow.bench.match import Turn, turns
+from mediaflow.bench.report import Report, conditions_line, tables
+from mediaflow.bench.stage import NoServerError
+from mediaflow.cli import drawing
+from mediaflow.store.embedded import EmbeddedStoreError
+from mediaflow.web.hosting import EXIT_FAILED, EXIT_USAGE, StartError
+
+DEFAULT_ROUNDS = 5
+
+
+def _bench(
+    only: tuple[str, ...], rounds: int | None, json_to: str | None, *, quick: bool, list_all: bool
+) -> int:
+    if list_all:
+        for contest in CONTESTS:
+            click.echo(f"{contest.name:<12} {contest.title}")
+        return 0
+    contests = [contest for contest in CONTESTS if not only or contest.name in only]
+    found = _run(contests, rounds or (1 if quick else DEFAULT_ROUNDS), quick=quick)
+    if json_to == "-":
+        click.echo(msgspec.json.encode(found).decode())
+        return 0
+    if json_to is not None:
+        Path(json_to).write_bytes(msgspec.json.encode(found) + b"\n")
+    _show(found, contests)
+    return 0
+
+
+def _run(contests: list[Contest], rounds: int, *, quick: bool) -> Report:
+    console = drawing.console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("starting", total=sum(turns(one, rounds, quick=quick) for one in contests))
+        taken = 0
+
+        def told(turn: Turn) -> None:
+            nonlocal taken
+            progress.update(bar, completed=taken, description=f"{turn.contest.name}: {turn.contestant}")
+            taken += 1
+
+        try:
+            return asyncio.run(bench(contests, rounds, quick=quick, told=told))
+        except NoServerError as error:
+            raise StartError(str(error), EXIT_USAGE) from None
+        except EmbeddedStoreError as error:
+            raise StartError(str(error), EXIT_FAILED) from None
+
+
+def _show(found: Report, contests: list[Contest]) -> None:
+    console = drawing.console()
+    for table in tables(found, {contest.name: contest.title for contest in contests}):
+        console.print(table)
+        console.print()
+    console.print(conditions_line(found.conditions), style="dim")
+
+
+command = click.Command(
+    "bench",
+    callback=_bench,
+    help=(
+        "Measure this product beside what you would pick instead, and beside the physical limit: on this machine, in "
+        "real processes, against a private redis-server, ours and theirs in turn. Peers need the extra: "
+        "pip install 'mediaflow[bench]'."
+    ),
+    short_help="Measure beside peers and the physical limit.",
+    params=[
+        click.Option(
+            ["--only"],
+            multiple=True,
+            type=click.Choice([contest.name for contest in CONTESTS]),
+            help="A contest; may be given again. Default: all.",
+        ),
+        click.Option(
+            ["--rounds"],
+            type=click.IntRange(1, 100),
+            help=f"Pairs a contest. Default: {DEFAULT_ROUNDS}; quick: 1.",
+        ),
+        click.Option(
+            ["--quick"], is_flag=True, help="Show within a minute that it works; its figures mean nothing."
+        ),
+        click.Option(
+            ["--json", "json_to"],
+            metavar="FILE",
+            help="Write everything as JSON; - for stdout, in place of the tables.",
+        ),
+        click.Option(["--list", "list_all"], is_flag=True, help="List the contests."),
+    ],
+)
