@@ -32,12 +32,14 @@ class Contestant(NamedTuple):
         measure: Measures it once, from a Redis that is empty, and leaves no process behind.
         packages: Distributions that it needs, whose versions are told; without one of them it does not take part.
         is_limit: What the machine gives at best, and no product.
+        is_slow: It takes so long that quick runs leave it out.
     """
 
     name: str
     measure: Measure
     packages: tuple[str, ...] = ()
     is_limit: bool = False
+    is_slow: bool = False
 
 
 class Contest(NamedTuple):

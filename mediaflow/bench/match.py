@@ -1,7 +1,7 @@
 """Has the contestants of a contest measured, ours and theirs in turn."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
@@ -15,7 +15,8 @@ from mediaflow.bench.stage import Stage, Unfit
 DEADLINE_S = 85.0
 """Of one measurement of one contestant."""
 
-Told = Callable[[str], None]
+Figures = Mapping[str, float] | str
+"""What one measurement gave, by metric; or why there are none."""
 
 
 class Duel(msgspec.Struct, kw_only=True):
@@ -42,55 +43,50 @@ class Turn(NamedTuple):
 
 def turns(contest: Contest, rounds: int, *, quick: bool) -> int:
     """Return how many measurements a contest takes at most."""
-    sizes = contest.sizes[:1] if quick else contest.sizes
-    each = 1 + len(contest.others) if quick else 2 * len(contest.others)
-    return len(sizes) * rounds * each
+    others = [other for other in contest.others if not (quick and other.is_slow)]
+    return len(_sizes(contest, quick=quick)) * rounds * (1 + len(others) if quick else 2 * len(others))
 
 
 async def play(contest: Contest, stage: Stage, rounds: int) -> AsyncGenerator[Turn | list[Duel]]:
     """Measure; yield each turn before it is taken, and at last what came of all.
 
-    The one who goes first alternates from round to round. In a quick run all others of a round share one
-    measurement of ours, and only the first size is asked.
+    Who goes first alternates from round to round. In a quick run all others of a round share one measurement of
+    ours, and only the first size is asked.
     """
     duels: list[Duel] = []
-    for size in contest.sizes[:1] if stage.quick else contest.sizes:
+    for size in _sizes(contest, quick=stage.quick):
         stage.size = size
-        field = [_duel(contest, other, size) for other in contest.others]
+        field = [_duel(contest, other, stage) for other in contest.others]
         duels += field
         for number in range(rounds):
-            shared: Mapping[str, float] | None = None
+            ours: Figures | None = None
             for other, duel in zip(contest.others, field, strict=True):
                 if duel.failure:
                     continue
-                figures: dict[str, Mapping[str, float]] = {}
+                figures: dict[Contestant, Figures] = {contest.ours: ours} if ours and stage.quick else {}
                 for contestant in (contest.ours, other) if number % 2 == 0 else (other, contest.ours):
-                    if contestant is contest.ours and stage.quick and shared is not None:
-                        figures["ours"] = shared
-                        continue
-                    yield Turn(contest, contestant.name)
-                    try:
-                        found = await _measure(contestant, stage)
-                    except (ProgramError, Unfit, OSError, TimeoutError) as error:
-                        duel.failure = f"{contestant.name}: {_reason(error)}"
-                        break
-                    figures["ours" if contestant is contest.ours else "other"] = found
-                    if contestant is contest.ours:
-                        shared = found
-                if len(figures) == 2:
-                    _note(contest, duel, figures["ours"], figures["other"])
+                    if contestant not in figures:
+                        yield Turn(contest, contestant.name)
+                        figures[contestant] = await _measure(contestant, stage)
+                ours = figures[contest.ours]
+                _note(contest, duel, other, figures)
     yield duels
 
 
-def _duel(contest: Contest, other: Contestant, size: int) -> Duel:
+def _sizes(contest: Contest, *, quick: bool) -> tuple[int, ...]:
+    return contest.sizes[:1] if quick else contest.sizes
+
+
+def _duel(contest: Contest, other: Contestant, stage: Stage) -> Duel:
     missing = [package for package in other.packages if not _installed(package)]
+    failure = f"not installed: {', '.join(missing)}" if missing else ""
     return Duel(
         contest=contest.name,
-        size=size,
+        size=stage.size,
         ours=contest.ours.name,
         other=other.name,
         is_limit=other.is_limit,
-        failure=f"not installed: {', '.join(missing)}" if missing else "",
+        failure="takes too long for a quick run" if stage.quick and other.is_slow else failure,
     )
 
 
@@ -101,19 +97,25 @@ def _installed(package: str) -> bool:
         return False
 
 
-async def _measure(contestant: Contestant, stage: Stage) -> Mapping[str, float]:
+async def _measure(contestant: Contestant, stage: Stage) -> Figures:
     await stage.clear()
-    async with asyncio.timeout(DEADLINE_S):
-        return await contestant.measure(stage)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError) and not str(error):
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return await contestant.measure(stage)
+    except TimeoutError:
         return f"no figure within {DEADLINE_S:g} s"
-    return str(error) or type(error).__name__
+    except (ProgramError, Unfit, OSError, LookupError, ValueError) as error:
+        return str(error) or type(error).__name__
 
 
-def _note(contest: Contest, duel: Duel, ours: Mapping[str, float], other: Mapping[str, float]) -> None:
-    for metric in contest.metrics:
-        if metric.name in ours and metric.name in other:  # a limit may not have all of them
-            duel.pairs.setdefault(metric.name, []).append(Pair(ours[metric.name], other[metric.name]))
+def _note(contest: Contest, duel: Duel, other: Contestant, figures: Mapping[Contestant, Figures]) -> None:
+    ours, theirs = figures[contest.ours], figures[other]
+    if isinstance(ours, str):
+        duel.failure = f"{contest.ours.name}: {ours}"
+    elif isinstance(theirs, str):
+        duel.failure = theirs
+    else:
+        for metric in contest.metrics:
+            if metric.name in ours and metric.name in theirs:  # a limit may not have all of them
+                pair = Pair(ours[metric.name], theirs[metric.name])
+                duel.pairs.setdefault(metric.name, []).append(pair)

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -51,6 +52,16 @@ class Program:
             with contextlib.suppress(msgspec.MsgspecError):
                 return msgspec.json.decode(line, type=dict[str, Any])
 
+    async def says(self, key: str, deadline_s: float = DEADLINE_S) -> Any:
+        """Return what it says under a key; objects without it are passed over.
+
+        Raises:
+            ProgramError: It ended, or said nothing by the deadline.
+        """
+        while key not in (said := await self.heard(deadline_s)):
+            pass
+        return said[key]
+
     async def ready(self, deadline_s: float = DEADLINE_S) -> str:
         """Return the address of its ready line.
 
@@ -69,10 +80,11 @@ class Program:
         self._process.stdin.write(msgspec.json.encode(what) + b"\n")
         await self._process.stdin.drain()
 
-    def kill(self) -> None:
-        """End it as a crash does."""
+    def kill(self) -> float:
+        """End it as a crash does; return when, by the monotonic clock."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        return time.monotonic()
 
     async def stop(self) -> None:
         """Have it end in order (SIGTERM), and kill it if it does not."""

@@ -1,8 +1,9 @@
 """What came of a run, as JSON and as tables. Pure but for the terminal that it is drawn on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -84,43 +85,42 @@ def _line(duel: Duel, metric: Metric, pairs: list[Pair]) -> Line:
     )
 
 
-def tables(told: Report, titles: dict[str, str]) -> Iterator[Table]:
-    """Draw one table a contest."""
+def drawn(told: Report, titles: Mapping[str, str]) -> Iterator[RenderableType]:
+    """Draw each contest: its title, a table, and who could not be measured."""
     for name, title in titles.items():
         lines = [line for line in told.lines if line.contest == name]
         absences = [absence for absence in told.absences if absence.contest == name]
-        if lines or absences:
-            yield _table(title, lines, absences)
+        yield Text(f"{name}: {title}", "bold")
+        if lines:
+            yield _table(lines)
+        for absence in absences:
+            yield Text(f"{absence.other_name}: {absence.reason}", "yellow")
+        yield ""
 
 
-def _table(title: str, lines: Sequence[Line], absences: Sequence[Absence]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", title=title, title_justify="left")
+def _table(lines: Sequence[Line]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("")
-    for heading in ("ours", "theirs", "ours is", "from – to"):
+    for heading in ("ours", "theirs", "ours is better by"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("beside", no_wrap=True)
+    table.add_column("beside", overflow="fold")
     for line in lines:
         size = f" at {line.size:,}" if line.size else ""
         beside = Text(line.other_name)
         if line.is_limit:
-            beside.append("  (limit)", "dim")
-        table.add_row(
-            f"{line.metric}{size}",
-            figure(line.ours.median, line.unit),
-            figure(line.other.median, line.unit),
-            _times(line),
-            f"{line.advantage.low:.3g} – {line.advantage.high:.3g}",
-            beside,
-        )
-    for absence in absences:
-        table.add_row("", "", "–", "", "", Text(f"{absence.other_name}: {absence.reason}", "yellow"))
+            beside.append(" (limit)", "dim")
+        ours, other = (figure(one.median, line.unit) for one in (line.ours, line.other))
+        table.add_row(f"{line.metric}{size}", ours, other, _times(line), beside)
     return table
 
 
 def _times(line: Line) -> Text:
     ratio = line.advantage.median
     style = "" if line.is_limit else "green" if ratio >= TIE else "red" if ratio <= 1 / TIE else "dim"
-    return Text(f"{ratio:.3g} ×", style)
+    told = Text(f"{ratio:.2g} ×", style)
+    if len(line.pairs) > 1:
+        told.append(f" ({line.advantage.low:.2g}–{line.advantage.high:.2g})", "dim")
+    return told
 
 
 def figure(value: float, unit: str) -> str:

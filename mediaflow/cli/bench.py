@@ -11,7 +11,7 @@ from mediaflow.bench.bench import bench
 from mediaflow.bench.contest import Contest
 from mediaflow.bench.contests import CONTESTS
 from mediaflow.bench.match import Turn, turns
-from mediaflow.bench.report import Report, conditions_line, tables
+from mediaflow.bench.report import Report, conditions_line, drawn
 from mediaflow.bench.stage import NoServerError
 from mediaflow.cli import drawing
 from mediaflow.store.embedded import EmbeddedStoreError
@@ -60,9 +60,8 @@ def _run(contests: list[Contest], rounds: int, *, quick: bool) -> Report:
 
 def _show(found: Report, contests: list[Contest]) -> None:
     console = drawing.console()
-    for table in tables(found, {contest.name: contest.title for contest in contests}):
-        console.print(table)
-        console.print()
+    for part in drawn(found, {contest.name: contest.title for contest in contests}):
+        console.print(part)
     console.print(conditions_line(found.conditions), style="dim")
 
 

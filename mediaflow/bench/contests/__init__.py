@@ -1,6 +1,8 @@
 """All contests, in the order in which they are run and told."""
 
 from mediaflow.bench.contest import Contest
-from mediaflow.bench.contests.dispatch import DISPATCH
+from mediaflow.bench.contests.crash import CRASH
+from mediaflow.bench.contests.dispatch import DISPATCH, OVER_HTTP
+from mediaflow.bench.contests.short import SHORT
 
-CONTESTS: tuple[Contest, ...] = (DISPATCH,)
+CONTESTS: tuple[Contest, ...] = (DISPATCH, OVER_HTTP, SHORT, CRASH)

@@ -1,0 +1,61 @@
+"""Our programs, as a user runs them: balancer, watchdog and workers, each a process on a free port."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
+
+from mediaflow.bench.program import Program
+from mediaflow.bench.stage import Stage
+
+_APP = "mediaflow.bench.ours.app:app"
+
+
+class Fleet(NamedTuple):
+    """Processes that serve; ``url`` is the balancer's."""
+
+    url: str
+    balancer: Program
+    workers: tuple[Program, ...]
+
+
+@asynccontextmanager
+async def fleet(
+    stage: Stage, workers: int, *, slots: int, expected: int, kind: str, watchdog: bool = False
+) -> AsyncGenerator[Fleet]:
+    """Run a balancer and workers, all of them ready."""
+    async with AsyncExitStack() as stack:
+        balancer = await stack.enter_async_context(stage.program("mediaflow.loadbalancer", "--port", 0))
+        programs = [balancer]
+        if watchdog:
+            programs.append(await stack.enter_async_context(stage.program("mediaflow.watchdog", "--port", 0)))
+        for number in range(workers):
+            one = worker(stage, f"worker-{number}", slots=slots, expected=expected, kind=kind)
+            programs.append(await stack.enter_async_context(one))
+        urls = await asyncio.gather(*(program.ready() for program in programs))
+        await _known(stage, urls[0], workers)
+        yield Fleet(urls[0], balancer, tuple(programs[-workers:]))
+
+
+def worker(stage: Stage, name: str, *, slots: int, expected: int, kind: str):  # noqa: ANN201 - a context of a program
+    """Run a worker; it is not ready yet."""
+    return stage.program(
+        "mediaflow.worker",
+        *("--app", _APP, "--port", 0, "--slots", slots, "--instance-id", name),
+        environment={"BENCH_EXPECTED": str(expected), "BENCH_KIND": kind},
+    )
+
+
+async def _known(stage: Stage, url: str, workers: int) -> None:
+    """Wait until the balancer has heard of all workers."""
+    await stage.result("mediaflow.bench.ours.patience", url, workers)
+
+
+@asynccontextmanager
+async def bare(stage: Stage) -> AsyncGenerator[str]:
+    """Run the limit of it: an empty handler behind a bare proxy, whose address is given."""
+    async with (
+        stage.program("mediaflow.bench.peers.bare_http") as server,
+        stage.program("mediaflow.bench.peers.bare_proxy", await server.ready()) as proxy,
+    ):
+        yield await proxy.ready()

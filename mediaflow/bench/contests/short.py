@@ -1,0 +1,20 @@
+"""Short jobs: of 0 to 10 ms, by one process that runs 100 at a time; the limit is what Redis alone would allow."""
+
+from mediaflow.bench.contest import Contest, Contestant, Metric
+from mediaflow.bench.contests import queues
+from mediaflow.bench.stage import Stage
+
+
+async def _ours(stage: Stage) -> dict[str, float]:
+    number = stage.scaled(5000, 300)
+    said = await stage.result("mediaflow.bench.ours.short", number)
+    return {"rate": said["ran"] / said["ran_s"]}
+
+
+SHORT = Contest(
+    name="jobs",
+    title="jobs of 0 to 10 ms, one process, 100 at a time",
+    metrics=(Metric("rate", "/s", "higher"),),
+    ours=Contestant("sessions", _ours),
+    others=queues.contestants(queues.drain),
+)
