@@ -53,6 +53,7 @@ class Contest(NamedTuple):
         others: Peers and limits, each measured in turn with ours.
         sizes: Sizes at which it is asked (``stage.size``), if it matters how the answer grows.
         axis: What a size counts, for the plot.
+        deadline_s: Of one measurement of one contestant.
     """
 
     name: str
@@ -62,3 +63,4 @@ class Contest(NamedTuple):
     others: tuple[Contestant, ...]
     sizes: tuple[int, ...] = (0,)
     axis: str = ""
+    deadline_s: float = 85.0

@@ -12,9 +12,6 @@ from mediaflow.bench.figures import Pair
 from mediaflow.bench.program import ProgramError
 from mediaflow.bench.stage import Stage, Unfit
 
-DEADLINE_S = 85.0
-"""Of one measurement of one contestant."""
-
 Figures = Mapping[str, float] | str
 """What one measurement gave, by metric; or why there are none."""
 
@@ -67,7 +64,7 @@ async def play(contest: Contest, stage: Stage, rounds: int) -> AsyncGenerator[Tu
                 for contestant in (contest.ours, other) if number % 2 == 0 else (other, contest.ours):
                     if contestant not in figures:
                         yield Turn(contest, contestant.name)
-                        figures[contestant] = await _measure(contestant, stage)
+                        figures[contestant] = await _measure(contestant, stage, contest.deadline_s)
                 ours = figures[contest.ours]
                 _note(contest, duel, other, figures)
     yield duels
@@ -97,13 +94,13 @@ def _installed(package: str) -> bool:
         return False
 
 
-async def _measure(contestant: Contestant, stage: Stage) -> Figures:
+async def _measure(contestant: Contestant, stage: Stage, deadline_s: float) -> Figures:
     await stage.clear()
     try:
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(deadline_s):
             return await contestant.measure(stage)
     except TimeoutError:
-        return f"no figure within {DEADLINE_S:g} s"
+        return f"no figure within {deadline_s:g} s"
     except (ProgramError, Unfit, OSError, LookupError, ValueError) as error:
         return str(error) or type(error).__name__
 
