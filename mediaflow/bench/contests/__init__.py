@@ -3,7 +3,8 @@
 from mediaflow.bench.contest import Contest
 from mediaflow.bench.contests.crash import CRASH
 from mediaflow.bench.contests.dispatch import DISPATCH, OVER_HTTP
+from mediaflow.bench.contests.renewal import RENEWAL
 from mediaflow.bench.contests.short import SHORT
 from mediaflow.bench.contests.streams import SIGNED_STREAMS, STREAMS
 
-CONTESTS: tuple[Contest, ...] = (DISPATCH, OVER_HTTP, SHORT, CRASH, STREAMS, SIGNED_STREAMS)
+CONTESTS: tuple[Contest, ...] = (DISPATCH, OVER_HTTP, SHORT, CRASH, STREAMS, SIGNED_STREAMS, RENEWAL)

@@ -1,0 +1,24 @@
+"""Has a worker run many sessions."""
+
+from mediaflow.bench.stage import Stage, Unfit
+
+_CONNECTIONS = 64
+_MOST_S_A_SESSION = 0.01
+
+
+async def fill(stage: Stage, url: str, number: int) -> None:
+    """Start so many calls at the worker that serves at ``url``.
+
+    Raises:
+        Unfit: It did not take all of them.
+        ProgramError: It took too long.
+    """
+    within_s = 10 + _MOST_S_A_SESSION * number
+    said = await stage.result(
+        "mediaflow.bench.load",
+        url,
+        *("--play", "calls", "--connections", _CONNECTIONS, "--most", number, "--seconds", within_s),
+        deadline_s=within_s + 5,
+    )
+    if said["failed"]:
+        raise Unfit(f"{said['failed']:,} of {number:,} sessions were not started: {said['refusal']}")
