@@ -6,5 +6,15 @@ from mediaflow.bench.contests.dispatch import DISPATCH, OVER_HTTP
 from mediaflow.bench.contests.renewal import RENEWAL
 from mediaflow.bench.contests.short import SHORT
 from mediaflow.bench.contests.streams import SIGNED_STREAMS, STREAMS
+from mediaflow.bench.contests.takeover import TAKEOVER
 
-CONTESTS: tuple[Contest, ...] = (DISPATCH, OVER_HTTP, SHORT, CRASH, STREAMS, SIGNED_STREAMS, RENEWAL)
+CONTESTS: tuple[Contest, ...] = (
+    DISPATCH,
+    OVER_HTTP,
+    SHORT,
+    CRASH,
+    STREAMS,
+    SIGNED_STREAMS,
+    RENEWAL,
+    TAKEOVER,
+)
