@@ -3,6 +3,7 @@
 from mediaflow.bench.contest import Contest
 from mediaflow.bench.contests.crash import CRASH
 from mediaflow.bench.contests.dispatch import DISPATCH, OVER_HTTP
+from mediaflow.bench.contests.memory import MEMORY
 from mediaflow.bench.contests.renewal import RENEWAL
 from mediaflow.bench.contests.short import SHORT
 from mediaflow.bench.contests.streams import SIGNED_STREAMS, STREAMS
@@ -17,4 +18,5 @@ CONTESTS: tuple[Contest, ...] = (
     SIGNED_STREAMS,
     RENEWAL,
     TAKEOVER,
+    MEMORY,
 )
