@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from mediaflow.bench.conditions import observe
 from mediaflow.bench.contest import Contest
-from mediaflow.bench.match import Duel, Turn, play
+from mediaflow.bench.match import Duel, Turn, is_installed, play
 from mediaflow.bench.report import Report, report
 from mediaflow.bench.stage import find, stage
 
@@ -17,6 +17,13 @@ def peers(contests: Sequence[Contest]) -> list[str]:
         for contestant in (contest.ours, *contest.others)
         for package in contestant.packages
     ]
+
+
+def lacking(contests: Sequence[Contest]) -> list[str]:
+    """Return what the peers need, if nothing of it is installed; a peer that is missing alone is told with the rest."""
+    wanted = list(dict.fromkeys(peers(contests)))
+    missing = [package for package in wanted if not is_installed(package)]
+    return missing if len(missing) == len(wanted) else []
 
 
 async def bench(

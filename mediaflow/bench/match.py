@@ -75,7 +75,7 @@ def _sizes(contest: Contest, *, quick: bool) -> tuple[int, ...]:
 
 
 def _duel(contest: Contest, other: Contestant, stage: Stage) -> Duel:
-    missing = [package for package in other.packages if not _installed(package)]
+    missing = [package for package in other.packages if not is_installed(package)]
     failure = f"not installed: {', '.join(missing)}" if missing else ""
     return Duel(
         contest=contest.name,
@@ -87,7 +87,8 @@ def _duel(contest: Contest, other: Contestant, stage: Stage) -> Duel:
     )
 
 
-def _installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Tell whether a distribution is installed."""
     try:
         return bool(version(package))
     except PackageNotFoundError:

@@ -18,6 +18,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     contest: str
     size: int
+    axis: str
     metric: str
     unit: str
     better: str
@@ -65,13 +66,14 @@ def _lines(contest: Contest, duel: Duel) -> Iterator[Line]:
     for metric in contest.metrics:
         pairs = duel.pairs.get(metric.name)
         if pairs:
-            yield _line(duel, metric, pairs)
+            yield _line(contest, duel, metric, pairs)
 
 
-def _line(duel: Duel, metric: Metric, pairs: list[Pair]) -> Line:
+def _line(contest: Contest, duel: Duel, metric: Metric, pairs: list[Pair]) -> Line:
     return Line(
         contest=duel.contest,
         size=duel.size,
+        axis=contest.axis,
         metric=metric.name,
         unit=metric.unit,
         better=metric.better,

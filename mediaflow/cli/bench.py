@@ -1,64 +1,95 @@
 """`mediaflow bench`: our figures beside those of what a user would pick instead, and beside the physical limit."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mediaflow.bench.bench import bench
+from mediaflow.bench.bench import bench, lacking
 from mediaflow.bench.contest import Contest
 from mediaflow.bench.contests import CONTESTS
 from mediaflow.bench.match import Turn, turns
+from mediaflow.bench.plot import NoPlots, library, plot
 from mediaflow.bench.report import Report, conditions_line, drawn
 from mediaflow.bench.stage import NoServerError
 from mediaflow.cli import drawing
 from mediaflow.store.embedded import EmbeddedStoreError
-from mediaflow.web.hosting import EXIT_FAILED, EXIT_USAGE, StartError
+from mediaflow.web.hosting import EXIT_USAGE, StartError
 
 DEFAULT_ROUNDS = 5
 
 
 def _bench(
-    only: tuple[str, ...], rounds: int | None, json_to: str | None, *, quick: bool, list_all: bool
+    only: tuple[str, ...],
+    rounds: int | None,
+    json_to: str | None,
+    plot_to: Path | None,
+    *,
+    quick: bool,
+    list_all: bool,
 ) -> int:
     if list_all:
         for contest in CONTESTS:
             click.echo(f"{contest.name:<12} {contest.title}")
         return 0
     contests = [contest for contest in CONTESTS if not only or contest.name in only]
+    _expect_extra(contests, plots=plot_to is not None)
     found = _run(contests, rounds or (1 if quick else DEFAULT_ROUNDS), quick=quick)
-    if json_to == "-":
-        click.echo(msgspec.json.encode(found).decode())
-        return 0
-    if json_to is not None:
-        Path(json_to).write_bytes(msgspec.json.encode(found) + b"\n")
-    _show(found, contests)
+    try:
+        _keep(found, json_to, plot_to)
+    except OSError as error:
+        raise StartError(f"cannot write {error.filename}: {error.strerror}") from None
+    if json_to != "-":
+        _show(found, contests)
     return 0
 
 
-def _run(contests: list[Contest], rounds: int, *, quick: bool) -> Report:
+def _expect_extra(contests: Sequence[Contest], *, plots: bool) -> None:
+    """Complain before anything is measured if nobody could take part, or nothing be drawn afterwards."""
+    if missing := lacking(contests):
+        raise StartError(f"not installed: {', '.join(missing)}; pip install 'mediaflow[bench]'", EXIT_USAGE)
+    try:
+        if plots:
+            library()
+    except NoPlots as error:
+        raise StartError(str(error), EXIT_USAGE) from None
+
+
+def _run(contests: Sequence[Contest], rounds: int, *, quick: bool) -> Report:
     console = drawing.console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("starting", total=sum(turns(one, rounds, quick=quick) for one in contests))
-        taken = 0
+        taken = -1
 
         def told(turn: Turn) -> None:
             nonlocal taken
-            progress.update(bar, completed=taken, description=f"{turn.contest.name}: {turn.contestant}")
             taken += 1
+            progress.update(bar, completed=taken, description=f"{turn.contest.name}: {turn.contestant}")
 
         try:
             return asyncio.run(bench(contests, rounds, quick=quick, told=told))
         except NoServerError as error:
             raise StartError(str(error), EXIT_USAGE) from None
         except EmbeddedStoreError as error:
-            raise StartError(str(error), EXIT_FAILED) from None
+            raise StartError(str(error)) from None
 
 
-def _show(found: Report, contests: list[Contest]) -> None:
+def _keep(found: Report, json_to: str | None, plot_to: Path | None) -> None:
+    encoded = msgspec.json.encode(found)
+    if json_to == "-":
+        click.echo(encoded.decode())
+    elif json_to is not None:
+        Path(json_to).write_bytes(encoded + b"\n")
+    if plot_to is not None:
+        for made in plot(found, plot_to):
+            click.echo(made, err=True)
+
+
+def _show(found: Report, contests: Sequence[Contest]) -> None:
     console = drawing.console()
     for part in drawn(found, {contest.name: contest.title for contest in contests}):
         console.print(part)
@@ -84,7 +115,7 @@ command = click.Command(
         click.Option(
             ["--rounds"],
             type=click.IntRange(1, 100),
-            help=f"Pairs a contest. Default: {DEFAULT_ROUNDS}; quick: 1.",
+            help=f"How many times each pair is measured. Default: {DEFAULT_ROUNDS}; in a quick run 1.",
         ),
         click.Option(
             ["--quick"], is_flag=True, help="Show within a minute that it works; its figures mean nothing."
@@ -93,6 +124,12 @@ command = click.Command(
             ["--json", "json_to"],
             metavar="FILE",
             help="Write everything as JSON; - for stdout, in place of the tables.",
+        ),
+        click.Option(
+            ["--plot", "plot_to"],
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Draw each contest there, as SVG.",
         ),
         click.Option(["--list", "list_all"], is_flag=True, help="List the contests."),
     ],

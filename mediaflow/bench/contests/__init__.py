@@ -1,8 +1,10 @@
 """All contests, in the order in which they are run and told."""
 
 from mediaflow.bench.contest import Contest
+from mediaflow.bench.contests.burst import BURST
 from mediaflow.bench.contests.crash import CRASH
 from mediaflow.bench.contests.dispatch import DISPATCH, OVER_HTTP
+from mediaflow.bench.contests.hop import HOP
 from mediaflow.bench.contests.memory import MEMORY
 from mediaflow.bench.contests.renewal import RENEWAL
 from mediaflow.bench.contests.short import SHORT
@@ -14,6 +16,8 @@ CONTESTS: tuple[Contest, ...] = (
     OVER_HTTP,
     SHORT,
     CRASH,
+    BURST,
+    HOP,
     STREAMS,
     SIGNED_STREAMS,
     RENEWAL,

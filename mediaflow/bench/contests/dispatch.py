@@ -2,7 +2,7 @@
 
 from mediaflow.bench.contest import Contest, Contestant, Metric
 from mediaflow.bench.contests import queues
-from mediaflow.bench.contests.fleet import bare, fleet
+from mediaflow.bench.contests.fleet import bare, calls, fleet
 from mediaflow.bench.figures import percentiles_ms
 from mediaflow.bench.stage import Stage
 from mediaflow.bench.tally import NOTHING
@@ -26,7 +26,7 @@ async def _alone(stage: Stage, module: str) -> dict[str, float]:
 async def _over_http(stage: Stage) -> dict[str, float]:
     number = stage.scaled(300, 20)
     async with fleet(stage, 1, slots=100, expected=number, kind=NOTHING) as running:
-        said = await stage.result("mediaflow.bench.ours.caller", "idle", running.url, number, queues.PAUSE_S)
+        said = await calls(stage, running.url, number, pause_s=queues.PAUSE_S)
         began = await running.workers[0].says("began")
     return percentiles_ms([began[one] - asked for one, asked in said["asked"].items()])
 
@@ -34,7 +34,7 @@ async def _over_http(stage: Stage) -> dict[str, float]:
 async def _bare(stage: Stage) -> dict[str, float]:
     async with bare(stage) as url:
         number = stage.scaled(300, 20)
-        said = await stage.result("mediaflow.bench.ours.caller", "idle", url, number, queues.PAUSE_S)
+        said = await calls(stage, url, number, pause_s=queues.PAUSE_S)
     return percentiles_ms([said["answered"][one] - said["asked"][one] for one in said["asked"]])
 
 

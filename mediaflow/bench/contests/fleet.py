@@ -3,20 +3,21 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mediaflow.bench.program import Program
-from mediaflow.bench.stage import Stage
+from mediaflow.bench.stage import Stage, Unfit
 
 _APP = "mediaflow.bench.ours.app:app"
 
 
 class Fleet(NamedTuple):
-    """Processes that serve; ``url`` is the balancer's."""
+    """Processes that serve; ``url`` is the balancer's, ``worker_urls`` are the workers' own."""
 
     url: str
     balancer: Program
     workers: tuple[Program, ...]
+    worker_urls: tuple[str, ...]
 
 
 @asynccontextmanager
@@ -34,7 +35,7 @@ async def fleet(
             programs.append(await stack.enter_async_context(one))
         urls = await asyncio.gather(*(program.ready() for program in programs))
         await _known(stage, urls[0], workers)
-        yield Fleet(urls[0], balancer, tuple(programs[-workers:]))
+        yield Fleet(urls[0], balancer, tuple(programs[-workers:]), tuple(urls[-workers:]))
 
 
 def worker(stage: Stage, name: str, *, slots: int, expected: int, kind: str):  # noqa: ANN201 - a context of a program
@@ -44,6 +45,20 @@ def worker(stage: Stage, name: str, *, slots: int, expected: int, kind: str):  #
         *("--app", _APP, "--port", 0, "--slots", slots, "--instance-id", name),
         environment={"BENCH_EXPECTED": str(expected), "BENCH_KIND": kind},
     )
+
+
+async def calls(
+    stage: Stage, url: str, number: int, *, at_once: int = 1, pause_s: float = 0.0
+) -> dict[str, Any]:
+    """Post calls, and return what the caller says; see :mod:`mediaflow.bench.ours.caller`.
+
+    Raises:
+        Unfit: Not all were accepted.
+    """
+    said = await stage.result("mediaflow.bench.ours.caller", url, number, at_once, pause_s)
+    if refusals := said["refusals"]:
+        raise Unfit(f"{len(refusals)} of {number} calls were refused: {refusals[0]}")
+    return said
 
 
 async def _known(stage: Stage, url: str, workers: int) -> None:
