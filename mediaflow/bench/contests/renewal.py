@@ -35,16 +35,17 @@ class _Spent(NamedTuple):
 
 
 def _figures(
-    before: _Spent, after: _Spent, *, renewed: float, least_left_s: float, bytes_each: float
+    before: _Spent, after: _Spent, *, renewed: float, least_left_s: float | None, bytes_each: float
 ) -> dict[str, float]:
     seconds = after.at_s - before.at_s
     client_s = after.client_s - before.client_s
+    known = {} if least_left_s is None else {"least left": least_left_s}
     return {
         "client CPU": 1e6 * client_s / max(1.0, renewed),
         "of a core": 100 * client_s / seconds,
         "of Redis": 100 * (after.redis_s - before.redis_s) / seconds,
-        "least left": least_left_s,
         "memory": bytes_each,
+        **known,
     }
 
 
@@ -122,6 +123,10 @@ async def _locks(stage: Stage) -> dict[str, float]:
     return await _holding(stage, "mediaflow.bench.peers.lock")
 
 
+async def _streaq(stage: Stage) -> dict[str, float]:
+    return await _holding(stage, "mediaflow.bench.peers.streaq_holding")
+
+
 async def _bare(stage: Stage) -> dict[str, float]:
     return await _holding(stage, "mediaflow.bench.peers.bare_renewal")
 
@@ -141,7 +146,7 @@ async def _holding(stage: Stage, module: str) -> dict[str, float]:
             before,
             after,
             renewed=said["renewed"],
-            least_left_s=said["least_left_s"],
+            least_left_s=said.get("least_left_s"),
             bytes_each=(rss_bytes(client.pid) - empty_bytes) / number,
         )
 
@@ -159,6 +164,7 @@ RENEWAL = Contest(
     ours=Contestant("a worker", _ours),
     others=(
         Contestant("redis-py Lock.extend", _locks, ("redis",)),
+        Contestant("streaq, claims in batches", _streaq, ("streaq", "coredis")),
         Contestant("one script for 500 bare leases", _bare, is_limit=True),
     ),
     sizes=(1_000, 5_000, 20_000, 50_000),
