@@ -14,7 +14,7 @@ from mediaflow.bench.contests import CONTESTS
 from mediaflow.bench.match import Turn, turns
 from mediaflow.bench.plot import NoPlots, library, plot
 from mediaflow.bench.report import Report, conditions_line, drawn
-from mediaflow.bench.stage import NoServerError
+from mediaflow.bench.stage import NoServerError, find
 from mediaflow.cli import drawing
 from mediaflow.store.embedded import EmbeddedStoreError
 from mediaflow.web.hosting import EXIT_USAGE, StartError
@@ -36,7 +36,7 @@ def _bench(
             click.echo(f"{contest.name:<12} {contest.title}")
         return 0
     contests = [contest for contest in CONTESTS if not only or contest.name in only]
-    _expect_extra(contests, plots=plot_to is not None)
+    _check(contests, plots=plot_to is not None)
     found = _run(contests, rounds or (1 if quick else DEFAULT_ROUNDS), quick=quick)
     try:
         _keep(found, json_to, plot_to)
@@ -47,15 +47,16 @@ def _bench(
     return 0
 
 
-def _expect_extra(contests: Sequence[Contest], *, plots: bool) -> None:
+def _check(contests: Sequence[Contest], *, plots: bool) -> None:
     """Complain before anything is measured if nobody could take part, or nothing be drawn afterwards."""
-    if missing := lacking(contests):
-        raise StartError(f"not installed: {', '.join(missing)}; pip install 'mediaflow[bench]'", EXIT_USAGE)
     try:
+        find()
         if plots:
             library()
-    except NoPlots as error:
+    except (NoServerError, NoPlots) as error:
         raise StartError(str(error), EXIT_USAGE) from None
+    if missing := lacking(contests):
+        raise StartError(f"not installed: {', '.join(missing)}; pip install 'mediaflow[bench]'", EXIT_USAGE)
 
 
 def _run(contests: Sequence[Contest], rounds: int, *, quick: bool) -> Report:
@@ -72,8 +73,6 @@ def _run(contests: Sequence[Contest], rounds: int, *, quick: bool) -> Report:
 
         try:
             return asyncio.run(bench(contests, rounds, quick=quick, told=told))
-        except NoServerError as error:
-            raise StartError(str(error), EXIT_USAGE) from None
         except EmbeddedStoreError as error:
             raise StartError(str(error)) from None
 

@@ -1,0 +1,117 @@
+"""How contestants are measured: in turn, each from an empty Redis; who fails is told, and stops nobody else."""
+
+import io
+
+from rich.console import Console
+
+from mediaflow.bench.conditions import Conditions
+from mediaflow.bench.contest import Contest, Contestant, Metric
+from mediaflow.bench.match import Turn, play, turns
+from mediaflow.bench.program import ProgramError
+from mediaflow.bench.report import conditions_line, drawn, figure, report
+from mediaflow.bench.stage import Unfit
+
+CONDITIONS = Conditions(
+    cpu="a processor",
+    cores=2,
+    load_average=0.1,
+    system="Linux 6",
+    python="CPython 3.11",
+    redis_server="redis-server 7.0.15",
+    quick=False,
+    rounds=2,
+    packages={"redis": "8.1.0", "arq": None},
+)
+
+
+class FakeStage:
+    def __init__(self, *, quick=False):
+        self.quick, self.size, self.log = quick, 0, []
+
+    async def clear(self):
+        self.log.append("clear")
+
+
+def measuring(name, *figures, **keywords):
+    answers = iter(figures)
+
+    async def measure(stage):
+        stage.log.append(name)
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return {"p50": answer}
+
+    return Contestant(name, measure, **keywords)
+
+
+def contest(ours, *others, sizes=(0,)):
+    return Contest("race", "who is first", (Metric("p50", "ms", "lower"),), ours, others, sizes)
+
+
+async def played(made, stage, rounds):
+    steps = [step async for step in play(made, stage, rounds)]
+    assert all(isinstance(step, Turn) for step in steps[:-1])
+    assert len(steps) - 1 <= turns(made, rounds, quick=stage.quick)
+    return steps[-1]
+
+
+async def test_ours_and_theirs_are_measured_in_turn_and_who_is_first_alternates():
+    stage = FakeStage()
+    [duel] = await played(contest(measuring("ours", 1, 2), measuring("other", 3, 8)), stage, 2)
+    assert stage.log == ["clear", "ours", "clear", "other", "clear", "other", "clear", "ours"]
+    assert [(pair.ours, pair.other) for pair in duel.pairs["p50"]] == [(1, 3), (2, 8)]
+
+
+async def test_in_a_quick_run_all_others_are_beside_one_measurement_of_ours():
+    stage = FakeStage(quick=True)
+    made = contest(
+        measuring("ours", 1), measuring("a", 2), measuring("b", 3), measuring("c", is_slow=True), sizes=(1, 2)
+    )
+    a, b, c = await played(made, stage, 1)
+    assert stage.log == ["clear", "ours", "clear", "a", "clear", "b"]
+    assert a.pairs["p50"][0].ours == b.pairs["p50"][0].ours == 1
+    assert "too long for a quick run" in c.failure
+
+
+async def test_who_fails_is_told_with_the_reason_and_is_not_asked_again():
+    stage = FakeStage()
+    dead = measuring("dead", ProgramError("dead ended with status 1: no such module"))
+    odd = measuring("odd", 5, Unfit("lost 3 of 100"))
+    made = contest(measuring("ours", *[1] * 9), dead, measuring("gone", packages=("no-such-package",)), odd)
+    duels = await played(made, stage, 3)
+    told = report(CONDITIONS, [(made, duels)])
+    assert {absence.other_name: absence.reason for absence in told.absences} == {
+        "dead": "dead ended with status 1: no such module",
+        "gone": "not installed: no-such-package",
+        "odd": "lost 3 of 100",
+    }
+    assert [(line.other_name, len(line.pairs)) for line in told.lines] == [("odd", 1)]
+    assert stage.log.count("dead") == 1
+
+
+async def test_a_contest_of_several_sizes_is_asked_at_each():
+    duels = await played(
+        contest(measuring("ours", 1, 2), measuring("other", 3, 4), sizes=(10, 20)), FakeStage(), 1
+    )
+    assert [(duel.size, duel.pairs["p50"][0].other) for duel in duels] == [(10, 3), (20, 4)]
+
+
+async def test_the_report_shows_medians_the_ratio_with_its_spread_and_who_is_missing():
+    other, lost = measuring("their queue", 4, 9), measuring("their lock", Unfit("collapsed"))
+    made = contest(measuring("ours", 1, 2, 3), other, lost)
+    told = report(CONDITIONS, [(made, await played(made, FakeStage(), 2))])
+    screen = io.StringIO()
+    console = Console(file=screen, width=100)
+    for part in drawn(told, {"race": "who is first"}):
+        console.print(part)
+    said = screen.getvalue()
+    assert "race: who is first" in said
+    assert "× (3–4)" in said
+    assert "their lock: collapsed" in said
+    assert "arq missing" in conditions_line(CONDITIONS)
+
+
+def test_figures_have_three_digits():
+    assert figure(0.6234, "ms") == "0.623 ms"
+    assert figure(15_600.4, "/s") == "15,600 /s"
