@@ -19,12 +19,12 @@ async def _ping(stage: Stage) -> dict[str, float]:
 
 
 async def _alone(stage: Stage, module: str) -> dict[str, float]:
-    said = await stage.result(module, stage.scaled(300, 20), queues.PAUSE_S)
+    said = await stage.result(module, stage.scaled(200, 20), queues.PAUSE_S)
     return percentiles_ms(said["seconds"])
 
 
 async def _over_http(stage: Stage) -> dict[str, float]:
-    number = stage.scaled(300, 20)
+    number = stage.scaled(200, 20)
     async with fleet(stage, 1, slots=100, expected=number, kind=NOTHING) as running:
         said = await calls(stage, running.url, number, pause_s=queues.PAUSE_S)
         began = await running.workers[0].says("began")
@@ -33,7 +33,7 @@ async def _over_http(stage: Stage) -> dict[str, float]:
 
 async def _bare(stage: Stage) -> dict[str, float]:
     async with bare(stage) as url:
-        number = stage.scaled(300, 20)
+        number = stage.scaled(200, 20)
         said = await calls(stage, url, number, pause_s=queues.PAUSE_S)
     return percentiles_ms([said["answered"][one] - said["asked"][one] for one in said["asked"]])
 

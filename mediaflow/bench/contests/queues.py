@@ -14,8 +14,8 @@ from mediaflow.bench.tally import HOLD, NAP, NOTHING
 RUNNING = 100
 """Jobs that run on the worker that is killed."""
 
-PAUSE_S = 0.02
-"""Between one idle request and the next: longer than any contestant takes for one."""
+PAUSE_S = 0.01
+"""Between one idle request and the next."""
 
 _RECOVERY_DEADLINE_S = 45.0
 
@@ -65,7 +65,7 @@ def survivors() -> tuple[Contestant, ...]:
 
 async def dispatch(queue: JobQueue, stage: Stage) -> dict[str, float]:
     """Return p50 and p99 from enqueueing to a job's first line, one job at a time."""
-    number = stage.scaled(300, 20)
+    number = stage.scaled(200, 20)
     async with (
         _worker(queue, stage, number, NOTHING) as worker,
         _client(queue, stage, "idle", number, PAUSE_S) as client,
