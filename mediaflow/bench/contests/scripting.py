@@ -15,7 +15,7 @@ async def start_script(stage: Stage) -> dict[str, float]:
     """Measure starts of streams, each of another user, over as many connections as the size says."""
     requests = await overhear(stage.redis_url)
     *words, last = (word.replace(requests.user, _ANY) for word in requests.start)
-    benchmark = await _redis_benchmark(
+    benchmark = await redis_benchmark(
         ("-p", str(urlsplit(stage.redis_url).port), "-c", str(stage.size), "-r", str(_USERS)),
         ("-n", str(stage.scaled(200_000, 5_000)), "--csv", "-x", *(word.decode() for word in words)),
         last,
@@ -27,7 +27,12 @@ async def start_script(stage: Stage) -> dict[str, float]:
     }
 
 
-async def _redis_benchmark(where: tuple[str, ...], what: tuple[str, ...], last: bytes) -> dict[str, str]:
+async def redis_benchmark(where: tuple[str, ...], what: tuple[str, ...], last: bytes) -> dict[str, str]:
+    """Run redis-benchmark, its command's last word on stdin, and return what it tells.
+
+    Raises:
+        Unfit: It is not there, or tells nothing.
+    """
     try:
         process = await asyncio.create_subprocess_exec(
             "redis-benchmark", *where, *what, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE

@@ -2,6 +2,7 @@
 
 from mediaflow.bench.contest import Contest, Contestant, Metric
 from mediaflow.bench.contests import queues
+from mediaflow.bench.contests.creating import create_script
 from mediaflow.bench.stage import Stage
 
 
@@ -16,5 +17,8 @@ SHORT = Contest(
     title="jobs of 0 to 10 ms, one process, 100 at a time",
     metrics=(Metric("rate", "/s", "higher"),),
     ours=Contestant("sessions", _ours),
-    others=queues.contestants(queues.drain),
+    others=(
+        *queues.contestants(queues.drain),
+        Contestant("create by redis-benchmark", create_script, is_limit=True),
+    ),
 )

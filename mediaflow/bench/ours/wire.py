@@ -45,10 +45,10 @@ async def overhear(url: str) -> Requests:
             nonlocal started
             started = await limiter.start("other", "tv", {"title": "film"})
 
-        start_words = await _monitored(url, start)
+        start_words = await monitored(url, start)
         assert started is not None
         stream_id = started.stream_id
-        beat_words = await _monitored(url, lambda: limiter.heartbeat("other", stream_id))
+        beat_words = await monitored(url, lambda: limiter.heartbeat("other", stream_id))
     facts = unverified(stream_id)
     tag = re.search(rb"\{u([0-9a-f]+)\}", start_words[3])
     if facts is None or tag is None:
@@ -56,8 +56,12 @@ async def overhear(url: str) -> Requests:
     return Requests(start_words, beat_words, tag[1], facts.key.encode())
 
 
-async def _monitored(url: str, ask: Callable[[], Awaitable[object]]) -> list[bytes]:
-    """Return the words of the script that ``ask`` had run."""
+async def monitored(url: str, ask: Callable[[], Awaitable[object]], *, having: bytes = b"") -> list[bytes]:
+    """Return the words of the first script that ``ask`` had run, and of which a word has ``having`` in it.
+
+    Raises:
+        StoreError: It had none run.
+    """
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=1 << 24)
     writer.write(b"MONITOR\r\n")
@@ -67,7 +71,7 @@ async def _monitored(url: str, ask: Callable[[], Awaitable[object]]) -> list[byt
         while True:
             async with asyncio.timeout(_QUIET_S):
                 words = words_of(await reader.readline())
-            if words and words[0].upper() == b"EVALSHA":
+            if words and words[0].upper() == b"EVALSHA" and any(having in word for word in words):
                 return words
     except TimeoutError:
         raise StoreError("no script was asked for") from None
