@@ -9,7 +9,7 @@ import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mediaflow.bench.bench import bench, lacking
-from mediaflow.bench.contest import Contest
+from mediaflow.bench.contest import Contest, Contestant
 from mediaflow.bench.contests import CONTESTS
 from mediaflow.bench.match import Turn, turns
 from mediaflow.bench.plot import NoPlots, library, plot
@@ -24,6 +24,7 @@ DEFAULT_ROUNDS = 5
 
 def _bench(
     only: tuple[str, ...],
+    beside: tuple[str, ...],
     rounds: int | None,
     json_to: str | None,
     plot_to: Path | None,
@@ -35,7 +36,13 @@ def _bench(
         for contest in CONTESTS:
             click.echo(f"{contest.name:<12} {contest.title}")
         return 0
-    contests = [contest for contest in CONTESTS if not only or contest.name in only]
+    contests = [
+        contest._replace(others=others)
+        for contest in CONTESTS
+        if (not only or contest.name in only) and (others := _chosen(contest, beside))
+    ]
+    if not contests:
+        raise StartError(f"nobody in these contests is called {' or '.join(beside)}", EXIT_USAGE)
     _check(contests, plots=plot_to is not None)
     found = _run(contests, rounds or (1 if quick else DEFAULT_ROUNDS), quick=quick)
     try:
@@ -45,6 +52,14 @@ def _bench(
     if json_to != "-":
         _show(found, contests)
     return 0
+
+
+def _chosen(contest: Contest, beside: tuple[str, ...]) -> tuple[Contestant, ...]:
+    return tuple(
+        other
+        for other in contest.others
+        if not beside or any(text.casefold() in other.name.casefold() for text in beside)
+    )
 
 
 def _check(contests: Sequence[Contest], *, plots: bool) -> None:
@@ -110,6 +125,12 @@ command = click.Command(
             multiple=True,
             type=click.Choice([contest.name for contest in CONTESTS]),
             help="A contest; may be given again. Default: all.",
+        ),
+        click.Option(
+            ["--beside"],
+            multiple=True,
+            metavar="TEXT",
+            help="Beside those alone whose name has this in it; may be given again.",
         ),
         click.Option(
             ["--rounds"],
