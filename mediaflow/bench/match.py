@@ -9,8 +9,7 @@ import msgspec
 
 from mediaflow.bench.contest import Contest, Contestant
 from mediaflow.bench.figures import Pair
-from mediaflow.bench.program import ProgramError
-from mediaflow.bench.stage import Stage, Unfit
+from mediaflow.bench.stage import Stage
 
 Figures = Mapping[str, float] | str
 """What one measurement gave, by metric; or why there are none."""
@@ -102,8 +101,8 @@ async def _measure(contestant: Contestant, stage: Stage, deadline_s: float) -> F
             return await contestant.measure(stage)
     except TimeoutError:
         return f"no figure within {deadline_s:g} s"
-    except (ProgramError, Unfit, OSError, LookupError, ValueError) as error:
-        return str(error) or type(error).__name__
+    except Exception as error:  # noqa: BLE001 - whoever fails, in whatever way, stops nobody else
+        return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _note(contest: Contest, duel: Duel, other: Contestant, figures: Mapping[Contestant, Figures]) -> None:
