@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from mediaflow import concurrency, loadbalancer, watchdog, worker
-from mediaflow.cli import bench, call, completion, doctor, drain, settings, status, submit, top, up
+from mediaflow.cli import bench, call, completion, doctor, drain, plan, settings, status, submit, top, up
 from mediaflow.web import program
 
 
@@ -40,6 +40,7 @@ for _command in (
     drain.command,
     bench.command,
     doctor.command,
+    plan.command,
     worker.command,
     loadbalancer.command,
     watchdog.command,

@@ -1,0 +1,92 @@
+"""What does not grow with the number of machines, and so breaks first."""
+
+from mediaflow.bench.plan.answer import Limit, tell
+from mediaflow.bench.plan.burden import (
+    CONNECTIONS,
+    CORE_US,
+    LONGEST_READING_S,
+    READINGS_A_BALANCER,
+    READINGS_A_WATCHDOG,
+    Burden,
+    Load,
+)
+
+
+def limits(burden: Burden, load: Load, registry: Load, balancers: int) -> list[Limit]:
+    """Return all limits, in no order; ``balancers`` is how many of them read the registry."""
+    costs, asked, workers = burden.costs, burden.asked, burden.workers
+    processes = workers + balancers + burden.watchdogs
+    readings = balancers * READINGS_A_BALANCER + burden.watchdogs * READINGS_A_WATCHDOG
+    fewer = "fewer, larger instances: more --slots"
+    return [
+        Limit(
+            "one partition",
+            burden.fullness(load) / asked.partitions,
+            1.0,
+            "shard",
+            "a partition lives on one shard: no more shards than partitions are of use",
+            "more --partitions (1,024 at most; fixed when a namespace is first used), or several namespaces",
+        ),
+        Limit(
+            "the registry's shard",
+            registry.cpu_us,
+            burden.budget_us,
+            "µs a second",
+            tell(
+                "all of it has one hash tag: {} instances × ({} µs + {} readings × {} µs) a second",
+                workers,
+                costs.redis_heartbeat_us,
+                readings,
+                costs.redis_reading_us,
+            ),
+            fewer,
+        ),
+        Limit(
+            "the network of the registry's shard",
+            registry.wire_bytes * 8 / 1e9,
+            asked.network_gbit * asked.utilisation,
+            "Gbit/s",
+            tell("every balancer and watchdog reads all instances, {} B each", costs.reading_bytes),
+            fewer,
+        ),
+        Limit(
+            "a balancer's readings",
+            READINGS_A_BALANCER * workers * costs.reader_us,
+            burden.budget_us,
+            "µs a second",
+            "what reading the instances leaves of a core is what calls are placed with",
+            fewer,
+        ),
+        Limit(
+            "one watchdog",
+            burden.watching_us(),
+            burden.budget_us,
+            "µs a second",
+            "each watches over everything: it cannot be shared out",
+            fewer,
+        ),
+        Limit(
+            "one reading of the registry",
+            workers * (costs.reader_us + costs.redis_reading_us) / CORE_US,
+            LONGEST_READING_S,
+            "s",
+            "a watchdog reads it twice a second, and sweeps and assigns in between",
+            fewer,
+        ),
+        Limit(
+            "connections of a watchdog",
+            workers,
+            asked.files,
+            "files",
+            "one idle connection to each instance, by which it is seen to die",
+            tell("{}; LimitNOFILE of its unit", fewer),
+        ),
+        Limit(
+            "connections of a Redis",
+            processes * CONNECTIONS,
+            asked.clients,
+            "clients",
+            tell("each of {} processes has one for requests and one for messages", processes),
+            tell("{}; maxclients of Redis, and its LimitNOFILE", fewer),
+        ),
+    ]
