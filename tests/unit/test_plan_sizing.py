@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mediaflow.bench.plan import costs as unit_costs
 from mediaflow.bench.plan.answer import figure
-from mediaflow.bench.plan.burden import Burden, scripts_a_renewal
+from mediaflow.bench.plan.burden import LONELY, Burden, gathered_in, scripts_a_renewal
 from mediaflow.bench.plan.costs import Costs, CostsError
 from mediaflow.bench.plan.demand import Demand, DemandError
 from mediaflow.bench.plan.sizing import size
@@ -65,7 +65,7 @@ demands = st.builds(
 costs = st.builds(
     Costs,
     machine=st.just("made up"),
-    renewals_gather_in=st.integers(1, 100),
+    renewals_gather_in=st.floats(1, 100),
     **{
         name: st.floats(0, 5000)
         for name in Costs.__struct_fields__
@@ -173,6 +173,16 @@ def test_a_renewal_costs_a_script_at_most_and_its_share_of_all_partitions_at_lea
     scripts = scripts_a_renewal(sessions, partitions, 40)
     together = 1 + 3 * sessions / 40
     assert min(1, partitions / together) * 0.5 <= scripts <= 1 + 1e-9
+
+
+@given(st.integers(10, 20_000), st.integers(2, 1024), st.integers(3, 200))
+def test_how_renewals_went_out_together_is_found_from_the_scripts_that_it_took(sessions, partitions, part):
+    scripts = scripts_a_renewal(sessions, partitions, part)
+    assert scripts_a_renewal(sessions, partitions, gathered_in(scripts, sessions, partitions)) == scripts
+
+
+def test_renewals_that_share_nothing_went_out_alone():
+    assert gathered_in(1.0, 100, 32) == LONELY
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ TICKS = 2.0
 LONGEST_READING_S = 0.5
 """A watchdog reads the registry so often."""
 
+LONELY = 1000
+"""A part of the lease so small that renewals meet no others in it."""
+
 CONNECTIONS = 2
 """Of a process to each Redis: one for requests, one for messages."""
 
@@ -33,7 +36,7 @@ class Load(msgspec.Struct, frozen=True):
     wire_bytes: float
 
 
-def scripts_a_renewal(sessions: int, partitions: int, gather_in: int) -> float:
+def scripts_a_renewal(sessions: int, partitions: int, gather_in: float) -> float:
     """Return how many scripts one renewal costs, when those of a worker go out together.
 
     The first waits a part of the lease for others, and a script serves one partition. So each batch has the first and
@@ -46,6 +49,28 @@ def scripts_a_renewal(sessions: int, partitions: int, gather_in: int) -> float:
     """
     together = 1 + RENEWALS_A_LEASE * sessions / gather_in
     return partitions * (1 - (1 - 1 / partitions) ** together) / together
+
+
+def gathered_in(scripts: float, sessions: int, partitions: int) -> float:
+    """Return which part of the lease renewals must have waited for each other, to share scripts as they did.
+
+    Args:
+        scripts: As were measured for each renewal.
+        sessions: In the worker, then.
+        partitions: Of the namespace.
+
+    Returns:
+        What makes :func:`scripts_a_renewal` give ``scripts``: at least 3, all of an interval; as much as
+        :data:`LONELY`, where they shared none.
+    """
+    return next(
+        (
+            float(part)
+            for part in range(RENEWALS_A_LEASE, LONELY)
+            if scripts_a_renewal(sessions, partitions, part) >= scripts
+        ),
+        float(LONELY),
+    )
 
 
 class Burden:

@@ -15,7 +15,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         machine: Where they were measured, in words.
-        renewals_gather_in: The part of a lease that a renewal waits for others to go out with, as in 1/40.
+        renewals_gather_in: The part of a lease within which renewals go out together, as in 1/40.
         redis_start_us, redis_end_us: A call placed, and ended by a request.
         redis_script_us, redis_renew_us: A renewal script, and each lease in it.
         redis_tick_us: A watchdog's look at one partition.
@@ -37,7 +37,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     machine: str
-    renewals_gather_in: int
+    renewals_gather_in: float
     redis_start_us: float
     redis_end_us: float
     redis_script_us: float
@@ -71,12 +71,12 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __post_init__(self) -> None:
         """Refuse what nothing can cost."""
-        if self.renewals_gather_in < 1:
-            raise ValueError(f"renewals_gather_in = {self.renewals_gather_in}: use 1 or more")
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} = {value}: use 0 or more")
+        if self.renewals_gather_in < 1:
+            raise ValueError(f"renewals_gather_in = {self.renewals_gather_in}: use 1 or more")
 
 
 def read(path: Path) -> Costs:

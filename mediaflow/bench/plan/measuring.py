@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
+from mediaflow.bench.plan.burden import gathered_in
 from mediaflow.bench.plan.costs import Costs
 from mediaflow.bench.plan.programs import Programs, Spent, Unmeasurable, programs
 from mediaflow.loadbalancer.roster import Roster
-from mediaflow.runtime.actor import RENEWALS_GATHER_IN
 from mediaflow.runtime.clock import SystemClock
 from mediaflow.store import InstanceReport, RedisStore, open_store
 from mediaflow.store.keys import Keyspace
@@ -106,7 +106,7 @@ class _Measurement:
             await store.close()
         self._told("done", 1.0)
         found = {name: max(0.0, round(value, 3)) for name, value in found.items()}
-        return Costs(machine=_machine(), renewals_gather_in=RENEWALS_GATHER_IN, **found)
+        return Costs(machine=_machine(), **found)
 
     async def _rest(self) -> None:
         before = await self._running.spent()
@@ -169,6 +169,9 @@ class _Measurement:
             "redis_ended_bytes": ended_bytes / ended,
             "worker_session_bytes": worker_bytes,
             "worker_idle_us": self._idle_us["worker"],
+            "renewals_gather_in": gathered_in(
+                many_lap.scripts / many_renewals, few + placed, self._running.settings.partitions
+            ),
             "renewal_bytes": many_lap.wire_bytes / many_renewals,
         }
         for program, name in (("redis", "redis"), ("worker", "worker"), ("loadbalancer", "balancer")):
