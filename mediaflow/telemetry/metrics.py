@@ -15,7 +15,6 @@ from prometheus_client import (
     CollectorRegistry,
     Gauge,
     GCCollector,
-    Histogram,
     Info,
     PlatformCollector,
     ProcessCollector,
@@ -44,13 +43,15 @@ class Metrics:
         Info("mediaflow_build", "Which mediaflow this is.", registry=self._registry).info(
             {"version": metadata.version("mediaflow")}
         )
-        self._requests = Histogram(
-            "mediaflow_http_request_seconds",
+        self._requests = Spread(
+            "http_request_seconds",
             "Time from the request's headers to the end of its answer.",
-            ("method", "route", "status"),
-            buckets=_BUCKETS_S,
-            registry=self._registry,
+            _BUCKETS_S,
+            "method",
+            "route",
+            "status",
         )
+        self.show([self._requests])
 
     def gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
         """Add a gauge ``mediaflow_<name>`` whose value is asked for whenever the metrics are read."""
@@ -71,7 +72,9 @@ class Metrics:
 
     def histogram(self, name: str, about: str, buckets: Sequence[float]) -> Callable[[float], None]:
         """Add a histogram ``mediaflow_<name>`` and return what is to be told each value."""
-        return Histogram(f"mediaflow_{name}", about, buckets=buckets, registry=self._registry).observe
+        spread = Spread(name, about, buckets)
+        self.show([spread])
+        return spread.observe
 
     def summary(self, name: str, about: str, label: str) -> Callable[[str, float], None]:
         """Add count and sum ``mediaflow_<name>`` by ``label``; return what is told a label's value and a number.
@@ -83,7 +86,7 @@ class Metrics:
 
     def observe_request(self, method: str, route: str, status: int, took_s: float) -> None:
         """Count one answered HTTP request; ``route`` is its pattern, never the path itself."""
-        self._requests.labels(method, route, str(status)).observe(took_s)
+        self._requests.observe(took_s, method, route, str(status))
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format; :data:`CONTENT_TYPE` names it."""
