@@ -29,6 +29,10 @@ class Keyring:
         self._generation = 0
         self._secrets = (signer(self._proposal).id_secret,)
 
+    def agrees_with(self, store: RedisStore) -> bool:
+        """Tell whether the key of this server is known; else :meth:`agree` asks."""
+        return self._is_given or (self.agreed is not None and self._generation == store.generation)
+
     async def agree(self, store: RedisStore) -> None:
         """Learn the key of the namespace, or make ours the one.
 
@@ -38,7 +42,7 @@ class Keyring:
         Raises:
             StoreUnavailable: Redis cannot be asked now.
         """
-        if self._is_given or (self.agreed is not None and self._generation == store.generation):
+        if self.agrees_with(store):
             return
         pem = await store.shared_secret(_SHARED_NAME, self._proposal)
         self._generation = store.generation

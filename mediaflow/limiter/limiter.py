@@ -8,12 +8,12 @@ an id it gives out then is admitted with the first heartbeat after Redis is back
 import asyncio
 import hashlib
 import os
+import re
 import secrets
 import time
-import unicodedata
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,6 +40,10 @@ log: Any = structlog.get_logger("mediaflow.limiter")
 MAX_METADATA_BYTES = 16 * 1024
 ANSWER_WITHIN_S = 0.45
 """Players wait for an answer before they play: what takes longer counts as Redis being away."""
+
+
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of characters."""
 
 
 def _wall_ms() -> int:
@@ -86,7 +90,9 @@ class StreamLimiter:
             policy.user_rule(0, self.settings.count_by),
             *self.settings.stream_rules,
         )
-        self._rules_plain = [policy.plain_rule(rule) for rule in self._rules]
+        rules = [policy.plain_rule(rule) for rule in self._rules]
+        # Encoded once: they are the larger part of a request.
+        self._standing: dict[str, Any] = _standing(self.settings, msgspec.Raw(msgspec.json.encode(rules)))
         self.counts: Counter[str] = Counter()
         self.on_start: Callable[[int], None] | None = None
         self.problem = ""
@@ -147,13 +153,15 @@ class StreamLimiter:
         try:
             async with self._in_time():
                 await self._agree()
-                request = self._request(facts, limit) | {
-                    "on_limit": on_limit,
-                    "terminate": list(terminate),
-                    "replaces": self._replaced(user_id, replaces),
-                    "key": idempotency_key,
-                    "digest": _digest(facts.metadata, device_id, on_limit, sorted(terminate), replaces),
-                }
+                request = self._request(facts, limit)
+                request |= {"on_limit": on_limit, "terminate": list(terminate)}
+                if (replaced := self._replaced(user_id, replaces)) is not None:
+                    request["replaces"] = replaced
+                if idempotency_key is not None:
+                    request["key"] = idempotency_key
+                    request["digest"] = _digest(
+                        facts.metadata, device_id, on_limit, sorted(terminate), replaces
+                    )
                 reply = await self._ask("start", user_id, request)
         except StoreUnavailable:
             return self._degraded(user_id, facts, limit)
@@ -226,14 +234,9 @@ class StreamLimiter:
             StoreUnavailable: Redis is away.
         """
         _check_id("userId", user_id)
-        request = {
-            "default_limit": self.settings.stream_limit,
-            "limit": limit,
-            "count_by": self.settings.count_by,
-        }
         async with self._in_time():
             await self._agree()
-            reply = await self._ask("list", user_id, request)
+            reply = await self._ask("list", user_id, self._limiting(limit))
         return answers.listing(self._keyring, user_id, reply)
 
     async def set_limit(self, user_id: str, limit: int | None) -> None:
@@ -271,9 +274,9 @@ class StreamLimiter:
             raise RuntimeError("the limiter is not open: use it inside 'async with limiter:'")
         return self._store
 
-    async def _ask(self, script: str, user_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    async def _ask(self, script: str, user_id: str, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            reply = await self._open().stream(script, user_id, _omit_none(request))
+            reply = await self._open().stream(script, user_id, request)
         except StoreUnavailable as error:
             self._note(str(error))
             raise
@@ -293,9 +296,13 @@ class StreamLimiter:
             log.info("streams.store_back")
         self.problem = problem
 
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncGenerator[None]:
+    def _in_time(self) -> AbstractAsyncContextManager[None]:
         """Bound all that a request asks of Redis; what takes longer counts as Redis being away."""
+        # The store bounds by itself the one question that is left where the key is known.
+        return nullcontext() if self._keyring.agrees_with(self._open()) else self._bounded()
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncGenerator[None]:
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 yield
@@ -344,22 +351,18 @@ class StreamLimiter:
                 return
 
     def _request(self, facts: StreamFacts, limit: int | None) -> dict[str, Any]:
-        settings = self.settings
-        return {
+        return self._limiting(limit) | {
             "id": facts.key,
             "device": facts.device_id,
             "attributes": facts.attributes,
             "metadata": facts.metadata,
             "code": secrets.token_urlsafe(12),
             "issued_ms": facts.issued_ms,
-            "ttl_ms": int(settings.stream_ttl * 1000),
-            "rules": self._rules_plain,
-            "limit": limit,
-            "default_limit": settings.stream_limit,
-            "count_by": settings.count_by,
-            "throttle": settings.stream_throttle,
-            "retention_ms": int(max(settings.retention, 2 * settings.stream_ttl) * 1000),
         }
+
+    def _limiting(self, limit: int | None) -> dict[str, Any]:
+        # What is not said is left out: in Lua a JSON null is a value like any other, and true.
+        return self._standing if limit is None else {**self._standing, "limit": limit}
 
     def _replaced(self, user_id: str, stream_id: str | None) -> str | None:
         """Return the store's name of a stream that is to be replaced; an id of nothing replaces nothing."""
@@ -391,8 +394,20 @@ class StreamLimiter:
         return answers.stream(self._answering(user_id), facts, uncounted, degraded_id=stream_id)
 
 
+def _standing(settings: Settings, rules: msgspec.Raw) -> dict[str, Any]:
+    """Return what all requests to the scripts have in common."""
+    return {
+        "ttl_ms": int(settings.stream_ttl * 1000),
+        "rules": rules,
+        "default_limit": settings.stream_limit,
+        "count_by": settings.count_by,
+        "throttle": settings.stream_throttle,
+        "retention_ms": int(max(settings.retention, 2 * settings.stream_ttl) * 1000),
+    }
+
+
 def _check_id(name: str, value: str) -> None:
-    if not 1 <= len(value) <= 256 or any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+    if not 1 <= len(value) <= 256 or _NO_TEXT.search(value):
         raise ValueError(
             f"{name} {value[:80]!r} is not allowed: use 1 to 256 characters, no control characters"
         )
@@ -401,8 +416,3 @@ def _check_id(name: str, value: str) -> None:
 def _digest(*parts: Any) -> str:
     """Return what tells a request that is repeated from another with the same key."""
     return hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
-
-
-def _omit_none(found: Mapping[str, Any]) -> dict[str, Any]:
-    # In Lua a JSON null is a value like any other, and true.
-    return {name: value for name, value in found.items() if value is not None}

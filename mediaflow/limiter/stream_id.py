@@ -6,7 +6,6 @@ attributes that rules look at. It is bound to the user by its signature alone.
 
 import base64
 import binascii
-import hashlib
 import hmac
 from typing import Any, NamedTuple
 
@@ -97,7 +96,7 @@ def _decode(payload: bytes) -> StreamFacts:
 def _signature(secret: bytes, user_id: str, payload: bytes) -> bytes:
     user = user_id.encode()
     message = len(user).to_bytes(4, "big") + user + payload
-    return hmac.new(secret, message, hashlib.sha256).digest()[:_SIGNATURE_BYTES]
+    return hmac.digest(secret, message, "sha256")[:_SIGNATURE_BYTES]
 
 
 def _text(data: bytes) -> str:

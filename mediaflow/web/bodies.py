@@ -47,7 +47,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         found = msgspec.json.decode(body.decode())
         if not isinstance(found, dict):
             raise Refusal(400, f"the body is a JSON {_kind(found)}: send a JSON object, or no body")
-        if _is_deeper(cast("object", found), MAX_LEVELS):
+        if len(body) > MAX_LEVELS and _is_deeper(cast("object", found), MAX_LEVELS):
             raise _too_deep()
         return cast("dict[str, Any]", found)
     except UnicodeDecodeError as error:
