@@ -4,7 +4,8 @@ It keeps nothing: any number of replicas over one Redis answer alike.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from mediaflow.settings import Settings
 from mediaflow.store import NamespaceMismatch, RedisStore, StoreUnavailable
 from mediaflow.telemetry.metrics import Metrics
 from mediaflow.web import bodies, docs, health, openapi
+from mediaflow.web.express import Answer, Errand, Headers
 from mediaflow.web.program import EXIT_USAGE, Bound, Program, StartError, background, serve
 from mediaflow.web.program import command as make_command
 from mediaflow.web.surface import Route, Surface
@@ -64,8 +66,32 @@ def surface(limiter: StreamLimiter, settings: Settings, problem: Callable[[], st
     endpoints = Endpoints(limiter, Identity(settings))
 
     async def respond(request: web.Request) -> web.Response:
-        response = await endpoints.respond(_value(request))
+        asked = _request(
+            request.method, request.rel_url.raw_path, request.headers, lambda: bodies.read(request)
+        )
+        response = await endpoints.respond(asked)
         return web.Response(status=response.status, headers=response.headers, body=response.body or None)
+
+    def express(method: str, path: str, headers: Headers) -> Errand | None:
+        found = endpoints.find(method, path)
+        if found is None:
+            return None
+        endpoint, parameters = found
+
+        async def errand(body: bytes) -> Answer:
+            began_s = time.perf_counter()
+
+            async def read() -> bytes:
+                return body
+
+            asked = _request(method, path, headers, read)
+            response = await endpoints.carry_out(endpoint, asked, parameters)
+            face.metrics.observe_request(
+                method, endpoint.operation.path, response.status, time.perf_counter() - began_s
+            )
+            return Answer(response.status, response.headers, response.body)
+
+        return errand
 
     face = Surface(
         NAME,
@@ -74,6 +100,7 @@ def surface(limiter: StreamLimiter, settings: Settings, problem: Callable[[], st
         about="Decides how many streams may run.",
         unmatched=respond,
         own_prefixes=("/v1/", "/.well-known/"),
+        express=express,
     )
     _measure(face.metrics, limiter)
     face.add(*(Route.of(endpoint.operation, respond) for endpoint in endpoints.table))
@@ -83,15 +110,11 @@ def surface(limiter: StreamLimiter, settings: Settings, problem: Callable[[], st
     return face
 
 
-def _value(request: web.Request) -> Request:
-    headers: dict[str, list[str]] = {}
-    for name, value in request.headers.items():
-        headers.setdefault(name.lower(), []).append(value)
+def _request(method: str, path: str, headers: Headers, read: Callable[[], Awaitable[bytes]]) -> Request:
+    def given(name: str) -> Sequence[str]:
+        return headers.getall(name, ())
 
-    async def read() -> bytes:
-        return await bodies.read(request)
-
-    return Request(method=request.method, path=request.rel_url.raw_path, headers=headers, read=read)
+    return Request(method, path, given, read)
 
 
 def _measure(metrics: Metrics, limiter: StreamLimiter) -> None:

@@ -80,7 +80,12 @@ def _value(event: Event) -> Request:
     async def read() -> bytes:
         return _body(event)
 
-    return Request(method=event["httpMethod"], path=event["path"], headers=_headers(event), read=read)
+    headers = _headers(event)
+
+    def given(name: str) -> Sequence[str]:
+        return headers.get(name.lower(), ())
+
+    return Request(method=event["httpMethod"], path=event["path"], given=given, read=read)
 
 
 def _headers(event: Event) -> dict[str, Sequence[str]]:

@@ -4,9 +4,11 @@ Whatever happens is answered, with problem details (RFC 9457) where it is not wh
 pages of other origins, so any origin may ask; no cookie is looked at, so none is given away by that.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import datetime
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -31,6 +33,7 @@ from mediaflow.web.bodies import decode_once
 from mediaflow.web.problems import Refusal
 from mediaflow.web.surface import Operation
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 MAX_CODES = 100
 KEYS_FRESH_S = 300
 
@@ -39,6 +42,7 @@ _ANY_ORIGIN = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Date, Expires, Location, Retry-After",
 }
+_EVERYWHERE = _ANY_ORIGIN | _NO_STORE
 _PREFLIGHT = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-Terminate",
     "Access-Control-Max-Age": "7200",
@@ -72,16 +76,36 @@ class Endpoints:
             Endpoint(operations.LIMIT, self._set_limit),
             Endpoint(operations.KEYS, self._keys),
         )
+        self._by_shape: dict[tuple[str, int], list[Endpoint]] = {}
+        for endpoint in self.table:
+            shape = (endpoint.operation.method, endpoint.operation.path.count("/"))
+            self._by_shape.setdefault(shape, []).append(endpoint)
+
+    def find(self, method: str, path: str) -> tuple[Endpoint, Parameters] | None:
+        """Return what answers such requests, and what the path says; None if nothing does, or only for others."""
+        found = self._by_shape.get((method, path.count("/")), ())
+        for endpoint in found:
+            parameters = match(endpoint.operation.path, path)
+            if parameters is not None:
+                return endpoint, parameters
+        return None
+
+    async def carry_out(self, endpoint: Endpoint, request: Request, parameters: Parameters) -> Response:
+        """Answer a request by what was found for it."""
+        return await self._answered(request, endpoint.carry_out(request, parameters))
 
     async def respond(self, request: Request) -> Response:
         """Answer a request."""
+        return await self._answered(request, self._dispatch(request))
+
+    async def _answered(self, request: Request, work: Awaitable[Response]) -> Response:
         try:
-            response = await self._dispatch(request)
+            response = await work
         except ConnectionError:
             raise  # the client is gone: there is nobody to answer
         except Exception as error:  # noqa: BLE001 - the last line of defence
             response = _tell(request, error)
-        return response.plus(_ANY_ORIGIN | _NO_STORE)
+        return response.plus(_EVERYWHERE)
 
     async def _dispatch(self, request: Request) -> Response:
         wanted = "GET" if request.method == "HEAD" else request.method
@@ -124,7 +148,7 @@ class Endpoints:
             )
         except ValueError as error:
             raise Refusal(400, str(error)) from None
-        location = f"/v1/users/{quote(user_id, safe='')}/streams/{quote(answer.stream_id, safe='')}"
+        location = f"/v1/users/{quote(user_id, safe='')}/streams/{answer.stream_id}"
         return _playing(answer, 201, {"Location": location})
 
     async def _beat(self, request: Request, parameters: Parameters) -> Response:
@@ -168,7 +192,7 @@ class Endpoints:
 
 def _user_id(parameters: Parameters) -> str:
     user_id = decode_once("userId", parameters["userId"])
-    if not 1 <= len(user_id) <= 256 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in user_id):
+    if not 1 <= len(user_id) <= 256 or _CONTROL.search(user_id):
         raise Refusal(
             400, f"the userId {user_id[:80]!r} is not allowed: use 1 to 256 characters, no control characters"
         )
@@ -203,18 +227,16 @@ def _codes(wanted: StartRequest, request: Request) -> list[str]:
 
 
 def _playing(answer: StreamAnswer, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    expires = datetime.fromisoformat(answer.expires_at)
+    expires_s = datetime.fromisoformat(answer.expires_at).timestamp()
     # Both by the clock that counts, which is Redis', so that their difference is right for any client.
-    now = expires - timedelta(milliseconds=answer.ttl_ms)
-    return Response.of(
-        answer,
-        status,
-        {"Date": _http_date(now), "Expires": _http_date(expires), **_NO_STORE, **(headers or {})},
-    )
+    now_s = expires_s - answer.ttl_ms / 1000
+    dates = {"Date": _http_date(int(now_s)), "Expires": _http_date(int(expires_s))}
+    return Response.of(answer, status, {**dates, **_NO_STORE, **(headers or {})})
 
 
-def _http_date(at: datetime) -> str:
-    return format_datetime(at.astimezone(UTC), usegmt=True)
+@lru_cache(maxsize=16)
+def _http_date(at_s: int) -> str:
+    return formatdate(at_s, usegmt=True)
 
 
 def _tell(request: Request, error: Exception) -> Response:

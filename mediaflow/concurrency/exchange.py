@@ -1,35 +1,30 @@
 """Requests and responses as values, whoever brings them: aiohttp's server, or a load balancer's event."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 import msgspec
 
 from mediaflow.web.problems import CONTENT_TYPE as PROBLEM
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """A request.
 
     Attributes:
         path: As it arrived, percent-encoded, without the query.
-        headers: By name in lower case.
+        given: Returns the values of the header of a name, in order; how the name is written does not matter.
         read: Reads the body; raises :class:`~mediaflow.web.problems.Refusal` if it cannot be had.
     """
 
     method: str
     path: str
-    headers: Mapping[str, Sequence[str]]
+    given: Callable[[str], Sequence[str]]
     read: Callable[[], Awaitable[bytes]]
 
-    def given(self, name: str) -> Sequence[str]:
-        """Return the values of a header, in order."""
-        return self.headers.get(name.lower(), ())
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
     """An answer to a request."""
 
@@ -49,7 +44,7 @@ class Response:
 
     def plus(self, headers: Mapping[str, str]) -> Self:
         """Return the same with further headers; its own go before them."""
-        return replace(self, headers={**headers, **self.headers})
+        return type(self)(status=self.status, headers={**headers, **self.headers}, body=self.body)
 
 
 def match(template: str, path: str) -> dict[str, str] | None:

@@ -14,6 +14,8 @@ import structlog
 from aiohttp import web
 
 from mediaflow.web import problems
+from mediaflow.web.express import Errand, Express, serialized
+from mediaflow.web.express import errand as find_errand
 from mediaflow.web.problems import Refusal
 
 MAX_CONNECTIONS = 4096
@@ -46,12 +48,15 @@ class Door:
     Args:
         server: Handles the requests.
         most: Connections at once.
+        express: What is answered the short way, if anything is.
     """
 
-    def __init__(self, server: web.Server, most: int) -> None:
+    def __init__(self, server: web.Server, most: int, express: Express | None = None) -> None:
         self._server = server
+        self.express = express
         self.most = most
         self.open = 0
+        self._under_way: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
@@ -59,11 +64,23 @@ class Door:
             return _TurnedAway(self.most)
         return Connection(self, self._server)
 
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Own what answers a request, and may outlive its connection: whoever stops a stream may not wait."""
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def finished(self, within_s: float) -> None:
+        """Wait until nothing that was asked here the short way is under way; what takes longer is cancelled."""
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=within_s)
+            for task in late:
+                task.cancel()
+
 
 class Connection(web.RequestHandler):
     """One client's connection; see the module on what it may take."""
 
-    __slots__ = ("_door", "_head_timer")
+    __slots__ = ("_door", "_head_timer", "_held", "_under_way")
 
     def __init__(self, door: Door, server: web.Server) -> None:
         super().__init__(
@@ -75,6 +92,8 @@ class Connection(web.RequestHandler):
         )
         self._door = door
         self._head_timer: asyncio.TimerHandle | None = None
+        self._under_way: asyncio.Task[None] | None = None
+        self._held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it."""
@@ -89,11 +108,76 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; a head that it leaves unfinished has to be finished in time."""
-        super().data_received(data)
+        if self._under_way is not None:
+            # Answers go out in the order of their requests, so the next one is not looked at yet.
+            self._held += data
+            if self.transport is not None:
+                self.transport.pause_reading()
+            return
+        waiter, express = self._waiter, self._door.express
+        if express is None or waiter is None or waiter.done() or self._paused:
+            super().data_received(data)
+        else:
+            self._waiter = None  # so that nobody is woken by what may go the short way
+            super().data_received(data)
+            self._waiter = waiter
+            if self._messages and not self._sent_out(express):
+                waiter.set_result(None)
         if self._waiter is None or self._waiter.done():
             self._stop_timer()
         elif self._head_timer is None:
             self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_S, self._on_slow_head)
+
+    def _sent_out(self, express: Express) -> bool:
+        """Have the request that came answered the short way, if it can be."""
+        message, payload = self._messages[0]
+        errand = find_errand(express, message, payload) if len(self._messages) == 1 else None
+        if errand is None:
+            return False
+        self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        self._keepalive = True
+        self._next_keepalive_close_time = self._loop.time() + IDLE_TIMEOUT_S
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(
+                self._next_keepalive_close_time, self._process_keepalive
+            )
+        body = payload.read_nowait(-1) if payload.total_bytes else b""
+        self._under_way = self._loop.create_task(self._run(errand, body))
+        self._door.keep(self._under_way)
+        return True
+
+    async def _run(self, errand: Errand, body: bytes) -> None:
+        """Answer one request the short way, then look at what came meanwhile."""
+        try:
+            answer = serialized(await errand(body))
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            answer = _whole_answer(problems.unforeseen("", "", error))
+            self._close = True
+        self._under_way = None
+        if self.transport is None or self.transport.is_closing():
+            return  # nobody is left to tell
+        self.transport.write(answer)
+        if self._close:
+            self.transport.close()
+        elif self._held:
+            data, self._held = self._held, b""
+            self.transport.resume_reading()
+            self.data_received(data)
+
+    def close(self) -> None:
+        """Close when what is under way was answered."""
+        if self._under_way is None:
+            super().close()
+        else:
+            self._close = True
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
+        """Close, as soon as what is under way was answered, but within the time-out."""
+        if self._under_way is not None:
+            await asyncio.wait({self._under_way}, timeout=timeout)
+        await super().shutdown(timeout)
 
     def handle_error(
         self,

@@ -23,6 +23,7 @@ from mediaflow.settings import WILDCARDS, Settings
 from mediaflow.store import NamespaceMismatch, RedisStore, Store, StoreError, StoreUnavailable, open_store
 from mediaflow.telemetry import lag, tracing
 from mediaflow.web import connections
+from mediaflow.web.express import EXPRESS
 from mediaflow.web.surface import METRICS
 
 DEFAULT_PORTS: Mapping[str, int] = {
@@ -155,13 +156,14 @@ async def _served(program: Program, listener: socket.socket) -> AsyncGenerator[N
     await runner.setup()
     try:
         assert runner.server is not None
-        door = connections.Door(runner.server, connections.most_connections())
+        door = connections.Door(runner.server, connections.most_connections(), program.app.get(EXPRESS))
         listening = await asyncio.get_running_loop().create_server(door, sock=listener)
         try:
             yield
         finally:
             program.closing()
             listening.close()
+            await door.finished(_SHUTDOWN_TIMEOUT_S)
     finally:
         await runner.cleanup()
 

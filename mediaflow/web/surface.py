@@ -20,6 +20,7 @@ from mediaflow.store import RedisStore
 from mediaflow.telemetry import tracing
 from mediaflow.telemetry.metrics import Metrics
 from mediaflow.web import auth, problems
+from mediaflow.web.express import EXPRESS, Express
 from mediaflow.web.problems import Handler, Refusal
 
 EVENT_STREAM = "text/event-stream"
@@ -99,6 +100,7 @@ class Surface:
         about: What the program does, in a sentence, for its OpenAPI document.
         unmatched: Answers what no route does, below :attr:`own_prefixes`.
         own_prefixes: Paths whose routes look after authorization themselves.
+        express: Answers requests the short way; it sees none of the layers, and measures by itself.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Surface:
     about: str = "Decides who runs a call."
     unmatched: Handler | None = None
     own_prefixes: tuple[str, ...] = ()
+    express: Express | None = None
 
     def __post_init__(self) -> None:
         """Add what every program measures."""
@@ -143,6 +146,8 @@ class Surface:
             ]
         )
         app[METRICS] = self.metrics
+        if self.express is not None:
+            app[EXPRESS] = self.express
         for route in self.routes:
             pattern = _pattern(route.path)
             if route.method == "GET" and EVENT_STREAM not in route.answers.values():

@@ -13,6 +13,8 @@ from mediaflow.core import names
 from mediaflow.settings import Settings
 from mediaflow.store import InstanceReport, NewSession, Owner, Store, open_store
 from mediaflow.web import calls, docs, events, health, openapi
+from mediaflow.web.connections import Door
+from mediaflow.web.express import EXPRESS
 from mediaflow.web.problems import CALL_REFUSED, STORE_UNAVAILABLE
 from mediaflow.web.surface import Surface
 
@@ -34,9 +36,23 @@ async def own_store(settings: Settings):
         await store.close()
 
 
+class _Runner(web.AppRunner):
+    """Serves as the programs do: by our own connections."""
+
+    @property
+    def server(self):
+        server = super().server
+        return server and Door(server, 1000, self.app.get(EXPRESS))
+
+
+class _Server(TestServer):
+    async def _make_runner(self, **options):
+        return _Runner(self.app, **options)
+
+
 @asynccontextmanager
 async def client_of(app: web.Application):
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(_Server(app)) as client:
         yield client
 
 
