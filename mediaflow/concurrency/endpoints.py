@@ -42,6 +42,7 @@ _ANY_ORIGIN = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Date, Expires, Location, Retry-After",
 }
+_START_REQUEST = msgspec.json.Decoder(StartRequest)
 _EVERYWHERE = _ANY_ORIGIN | _NO_STORE
 _PREFLIGHT = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-Terminate",
@@ -200,6 +201,11 @@ def _user_id(parameters: Parameters) -> str:
 
 
 def _start_request(body: bytes, caller: Caller) -> StartRequest:
+    if caller.device_id is None and len(body) <= bodies.MAX_LEVELS:
+        try:
+            return _START_REQUEST.decode(body.decode())
+        except (msgspec.DecodeError, ValueError):
+            pass  # what is wrong, if it is, is told below
     found = bodies.parse_object(body)
     if caller.device_id is not None:
         found["deviceId"] = caller.device_id
@@ -219,7 +225,10 @@ def _converted(found: dict[str, Any], kind: type[Message]) -> Message:
 
 
 def _codes(wanted: StartRequest, request: Request) -> list[str]:
-    given = [code.strip() for line in request.given("X-Terminate") for code in line.split(",")]
+    lines = request.given("X-Terminate")
+    if not lines and not wanted.terminate:
+        return []
+    given = [code.strip() for line in lines for code in line.split(",")]
     codes = list(dict.fromkeys([*wanted.terminate, *filter(None, given)]))
     if len(codes) > MAX_CODES:
         raise Refusal(400, f"{len(codes)} codes to terminate: {MAX_CODES} at most are taken")

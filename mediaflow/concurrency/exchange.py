@@ -1,7 +1,7 @@
 """Requests and responses as values, whoever brings them: aiohttp's server, or a load balancer's event."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import msgspec
@@ -24,27 +24,22 @@ class Request(NamedTuple):
     read: Callable[[], Awaitable[bytes]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """An answer to a request."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
 
     @classmethod
     def of(cls, message: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Self:
         """Return a message as JSON; a problem if the status is one."""
         kind = PROBLEM if status >= 400 else "application/json"
-        return cls(
-            status=status,
-            headers={"Content-Type": kind, **(headers or {})},
-            body=msgspec.json.encode(message),
-        )
+        return cls(status, {"Content-Type": kind, **(headers or {})}, msgspec.json.encode(message))
 
     def plus(self, headers: Mapping[str, str]) -> Self:
         """Return the same with further headers; its own go before them."""
-        return type(self)(status=self.status, headers={**headers, **self.headers}, body=self.body)
+        return self._replace(headers={**headers, **self.headers})
 
 
 def match(template: str, path: str) -> dict[str, str] | None:

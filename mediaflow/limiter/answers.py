@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -115,7 +116,12 @@ def listing(keyring: Keyring, user_id: str, reply: Mapping[str, Any]) -> StreamL
 
 def date(at_ms: int) -> str:
     """Return a moment as RFC 3339 UTC with milliseconds."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{_second(at_ms // 1000)}.{at_ms % 1000:03}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat().removesuffix("+00:00")
 
 
 def _by_key(streams: Any) -> list[tuple[str, dict[str, Any]]]:

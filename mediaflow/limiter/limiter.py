@@ -42,6 +42,7 @@ ANSWER_WITHIN_S = 0.45
 """Players wait for an answer before they play: what takes longer counts as Redis being away."""
 
 
+_AT_ONCE = nullcontext()
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and halves of characters."""
 
@@ -166,7 +167,8 @@ class StreamLimiter:
         except StoreUnavailable:
             return self._degraded(user_id, facts, limit)
         self._conclude_start(reply)
-        facts = facts._replace(key=reply["id"], issued_ms=reply["issued_ms"])
+        if reply["id"] != facts.key:
+            facts = facts._replace(key=reply["id"], issued_ms=reply["issued_ms"])
         return answers.stream(self._answering(user_id), facts, reply)
 
     async def heartbeat(self, user_id: str, stream_id: str, *, limit: int | None = None) -> StreamAnswer:
@@ -299,7 +301,7 @@ class StreamLimiter:
     def _in_time(self) -> AbstractAsyncContextManager[None]:
         """Bound all that a request asks of Redis; what takes longer counts as Redis being away."""
         # The store bounds by itself the one question that is left where the key is known.
-        return nullcontext() if self._keyring.agrees_with(self._open()) else self._bounded()
+        return _AT_ONCE if self._keyring.agrees_with(self._open()) else self._bounded()
 
     @asynccontextmanager
     async def _bounded(self) -> AsyncGenerator[None]:
@@ -311,8 +313,11 @@ class StreamLimiter:
             raise StoreUnavailable(f"Redis did not answer within {ANSWER_WITHIN_S:g} s") from None
 
     async def _agree(self) -> None:
+        store = self._open()
+        if self._keyring.agrees_with(store):
+            return
         try:
-            await self._keyring.agree(self._open())
+            await self._keyring.agree(store)
         except StoreUnavailable as error:
             self._note(str(error))
             raise

@@ -44,8 +44,8 @@ def issue(secret: bytes, user_id: str, facts: StreamFacts) -> str:
 
 
 def fits(facts: StreamFacts) -> bool:
-    """Tell whether an id can carry what it has to."""
-    return _length(_payload(facts)) <= MAX_ID_LENGTH
+    """Tell whether an id can carry what it has to: device and attributes, of which only these may be too long."""
+    return not facts.attributes or _length(_payload(facts)) <= MAX_ID_LENGTH
 
 
 def read(secrets: tuple[bytes, ...], user_id: str, stream_id: str) -> StreamFacts | None:

@@ -56,7 +56,8 @@ class Door:
         self.express = express
         self.most = most
         self.open = 0
-        self._under_way: set[asyncio.Task[None]] = set()
+        # Owned here, for they may outlive their connections: whoever stops a stream need not wait.
+        self.under_way: set[asyncio.Task[None] | None] = set()
 
     def __call__(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
@@ -64,15 +65,10 @@ class Door:
             return _TurnedAway(self.most)
         return Connection(self, self._server)
 
-    def keep(self, task: asyncio.Task[None]) -> None:
-        """Own what answers a request, and may outlive its connection: whoever stops a stream may not wait."""
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-
     async def finished(self, within_s: float) -> None:
         """Wait until nothing that was asked here the short way is under way; what takes longer is cancelled."""
-        if self._under_way:
-            _, late = await asyncio.wait(self._under_way, timeout=within_s)
+        if tasks := [task for task in self.under_way if task is not None]:
+            _, late = await asyncio.wait(tasks, timeout=within_s)
             for task in late:
                 task.cancel()
 
@@ -111,7 +107,7 @@ class Connection(web.RequestHandler):
         if self._under_way is not None:
             # Answers go out in the order of their requests, so the next one is not looked at yet.
             self._held += data
-            if self.transport is not None:
+            if data and self.transport is not None:
                 self.transport.pause_reading()
             return
         waiter, express = self._waiter, self._door.express
@@ -143,19 +139,21 @@ class Connection(web.RequestHandler):
             self._keepalive_handle = self._loop.call_at(
                 self._next_keepalive_close_time, self._process_keepalive
             )
-        body = payload.read_nowait(-1) if payload.total_bytes else b""
-        self._under_way = self._loop.create_task(self._run(errand, body))
-        self._door.keep(self._under_way)
+        self._under_way = task = self._loop.create_task(self._run(errand, payload))
+        self._door.under_way.add(task)
         return True
 
-    async def _run(self, errand: Errand, body: bytes) -> None:
+    async def _run(self, errand: Errand, payload: Any) -> None:
         """Answer one request the short way, then look at what came meanwhile."""
+        task = self._under_way
         try:
-            answer = serialized(await errand(body))
+            answer = serialized(await errand(payload.read_nowait(-1) if payload.total_bytes else b""))
         except Exception as error:  # noqa: BLE001 - the last line of defence
             answer = _whole_answer(problems.unforeseen("", "", error))
             self._close = True
-        self._under_way = None
+        finally:
+            self._under_way = None
+            self._door.under_way.discard(task)
         if self.transport is None or self.transport.is_closing():
             return  # nobody is left to tell
         self.transport.write(answer)
