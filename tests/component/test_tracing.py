@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from contextlib import AsyncExitStack
+from importlib import metadata
 
 import pytest
 import structlog
@@ -98,6 +99,15 @@ async def test_the_balancer_carries_the_trace_on_and_an_instance_takes_it_up(sta
     await eventually(lambda: "session start" in spans(), 5)
     assert spans()["POST /calls/{callId}"].parent.span_id == spans()["place"].context.span_id
     assert {f"{span.context.trace_id:032x}" for span in spans().values()} == {TRACE_ID}
+
+
+def test_a_span_reads_no_file(monkeypatch):
+    asked, version = [], metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: asked.append(name) or version(name))
+    for _ in range(3):
+        with tracing.span("place", "client", {}):
+            pass
+    assert len(asked) <= 1
 
 
 def test_without_the_extra_nothing_is_imported_and_nothing_changes():
