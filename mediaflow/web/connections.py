@@ -139,17 +139,17 @@ class Connection(web.RequestHandler):
             self._keepalive_handle = self._loop.call_at(
                 self._next_keepalive_close_time, self._process_keepalive
             )
-        self._under_way = task = self._loop.create_task(self._run(errand, payload))
+        self._under_way = task = self._loop.create_task(self._run(errand, message, payload))
         self._door.under_way.add(task)
         return True
 
-    async def _run(self, errand: Errand, payload: Any) -> None:
+    async def _run(self, errand: Errand, message: Any, payload: Any) -> None:
         """Answer one request the short way, then look at what came meanwhile."""
         task = self._under_way
         try:
             answer = serialized(await errand(payload.read_nowait(-1) if payload.total_bytes else b""))
         except Exception as error:  # noqa: BLE001 - the last line of defence
-            answer = _whole_answer(problems.unforeseen("", "", error))
+            answer = _whole_answer(problems.unforeseen(message.method, message.path, error))
             self._close = True
         finally:
             self._under_way = None

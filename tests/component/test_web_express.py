@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 from aiohttp import web
 from harness.surfaces import client_of, own_settings
 from harness.wire import parse
@@ -182,8 +183,11 @@ async def test_a_server_that_ends_answers_what_is_under_way(echo):
 @pytest.mark.parametrize("body", [b"break", b"split\r\nX-Forged: yes"])
 async def test_what_nobody_foresaw_is_a_problem_and_not_silence(line, body):
     reader, writer = line
-    writer.write(request(body))
-    [answer] = await read(reader, 1)
+    with structlog.testing.capture_logs() as logged:
+        writer.write(request(body))
+        [answer] = await read(reader, 1)
     assert answer.status == 500
     assert answer.problem["detail"].startswith("an unexpected error")
     assert "x-forged" not in answer.headers
+    assert [(entry["method"], entry["path"]) for entry in logged] == [("POST", "/echo")]
+    assert await reader.read() == b""
