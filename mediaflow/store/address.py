@@ -7,15 +7,15 @@ from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis.asyncio as aioredis
-from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from mediaflow.store.cluster import ClusterLink
 from mediaflow.store.link import Link, Server
 from mediaflow.store.single import PipedLink, link_in_process
+from mediaflow.store.slots import Address
 
 MAX_CONNECTIONS = 64
 """Connections of one process for requests; further requests wait for one."""
@@ -69,13 +69,9 @@ def _connection_settings(server: Server, node: str) -> dict[str, Any]:
         "socket_timeout": None,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
-        "redis_connect_func": partial(_greet, server, node),
+        "redis_connect_func": partial(server.greet, node=node),
         "protocol": 2,
     }
-
-
-async def _greet(server: Server, node: str, connection: Any) -> None:
-    await server.greet(connection, node or f"{connection.host}:{connection.port}")
 
 
 def _single(url: str, server: Server) -> PipedLink:
@@ -147,7 +143,7 @@ def _parts(url: str) -> tuple[list[tuple[str, int]], dict[str, Any], list[str], 
     for name in _TLS_FILES:
         if name in options:
             settings[name] = options[name]
-    if unknown := sorted(options.keys() - {*_TLS_FILES, "sentinel_password"}):
+    if unknown := sorted(options.keys() - {*_TLS_FILES, "sentinel_username", "sentinel_password"}):
         raise IllegalRedisUrl(f"Redis URL {hide_password(url)!r}: there is no option {unknown[0]!r}")
     return hosts, settings, [part for part in tail.path.split("/") if part], options
 
@@ -160,20 +156,25 @@ def _sentinel(url: str, server: Server) -> PipedLink:
     hosts, settings, path, options = _parts(url)
     if not path:
         raise IllegalRedisUrl(f"Redis URL {hide_password(url)!r}: name the service, as in …:26379/mymaster")
-    sentinel_settings: dict[str, Any] = {
-        "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": CONNECT_TIMEOUT_S,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-    }
-    if "sentinel_password" in options:
-        sentinel_settings["password"] = options["sentinel_password"]
     try:
         database = _database("/".join(path[1:]))
     except ValueError as error:
         raise IllegalRedisUrl(f"Redis URL {hide_password(url)!r}: {error}") from None
+    sentinel_settings: dict[str, Any] = {
+        **{name: value for name, value in settings.items() if name.startswith("ssl")},
+        **{
+            name: options[f"sentinel_{name}"]
+            for name in ("username", "password")
+            if f"sentinel_{name}" in options
+        },
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": CONNECT_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+    }
     sentinel: Any = Sentinel(hosts, sentinel_kwargs=sentinel_settings)
     client = sentinel.master_for(
         path[0],
+        connection_pool_class=_PoolOfThePrimary,
         db=database,
         max_connections=MAX_CONNECTIONS,
         **settings,
@@ -182,16 +183,35 @@ def _sentinel(url: str, server: Server) -> PipedLink:
     return PipedLink(client, server)
 
 
+class _PoolOfThePrimary(SentinelConnectionPool):
+    """Connections to the primary that Sentinel names.
+
+    When it names another, whoever still waits for the first learns that there will be no answer; redis-py's own pool
+    lets them wait, and subscribers of a primary that stands still would be deaf for as long.
+    """
+
+    async def get_master_address(self) -> Any:
+        before = cast("Any", self).master_address
+        found: Any = await cast("Any", super()).get_master_address()
+        if before not in (None, found):
+            await self.disconnect()
+        return found
+
+
 def _cluster(url: str, server: Server) -> ClusterLink:
     hosts, settings, _, _ = _parts(url)
-    node_settings = {**settings, **_connection_settings(server, "")}
-    client = RedisCluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in hosts],
-        max_connections=MAX_CONNECTIONS,
-        retry=Retry(NoBackoff(), 0),
-        **settings,
-        socket_timeout=None,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        protocol=2,
-    )
-    return ClusterLink(client, server, node_settings)
+    connection_class = aioredis.SSLConnection if settings.pop("ssl", False) else aioredis.Connection
+
+    def connect(address: Address) -> PipedLink:
+        pool: Any = cast("Any", aioredis.BlockingConnectionPool)(
+            connection_class=connection_class,
+            host=address.host,
+            port=address.port,
+            max_connections=MAX_CONNECTIONS,
+            timeout=None,
+            **settings,
+            **_connection_settings(server, str(address)),
+        )
+        return PipedLink(aioredis.Redis(connection_pool=pool), server)
+
+    return ClusterLink([Address(host, port) for host, port in hosts], server, connect)

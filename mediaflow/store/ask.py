@@ -5,7 +5,8 @@ with the same arguments, so we do, until the caller's deadline.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -90,7 +91,35 @@ class Asker:
 
     async def run_many(self, calls: Sequence[Call], *, timeout_s: float) -> list[Any]:
         """Run several scripts in one go; the first that fails fails all, which may have happened."""
+        replies = await self.run_each(calls, timeout_s=timeout_s)
+        for reply in replies:
+            if isinstance(reply, StoreError):
+                raise reply
+        return replies
 
+    async def run_each(self, calls: Sequence[Call], *, timeout_s: float) -> list[Any]:
+        """Run several scripts in one go; those of a server that fails give a StoreError in their places."""
+        replies: list[Any] = [None] * len(calls)
+        lanes: defaultdict[Hashable, list[int]] = defaultdict(list)
+        for index, call in enumerate(calls):
+            lanes[self.link.lane(call)].append(index)
+
+        async def ask(indices: Sequence[int]) -> None:
+            here = [calls[index] for index in indices]
+            try:
+                found = await self._run_lane(here, timeout_s)
+            except StoreError as error:
+                found = [error] * len(here)
+            for index, reply in zip(indices, found, strict=True):
+                replies[index] = reply
+
+        if len(lanes) == 1:
+            await ask(range(len(calls)))
+        else:
+            await asyncio.gather(*map(ask, lanes.values()))
+        return replies
+
+    async def _run_lane(self, calls: Sequence[Call], timeout_s: float) -> list[Any]:
         async def once() -> list[Any]:
             replies = await self.link.run_many(calls)
             for reply in replies:
@@ -98,8 +127,6 @@ class Asker:
                     raise reply
             return replies
 
-        if not calls:
-            return []
         return await self.until(once, operation=calls[0].script.name, timeout_s=timeout_s)
 
     async def commands(self, commands: Sequence[tuple[Any, ...]], *, timeout_s: float) -> list[Any]:

@@ -33,27 +33,33 @@ class Batches(Part):
         def unit(index: int) -> tuple[Owner, int]:
             return items[index].owner, self._keys.partition_of(items[index].claim.call_id)
 
+        chunks: list[list[int]] = []
         calls: list[Call] = []
-        order: list[int] = []
         for (owner, partition), group in groupby(sorted(range(len(items)), key=unit), key=unit):
             indices = list(group)
             for start in range(0, len(indices), BATCH):
                 chunk = indices[start : start + BATCH]
+                chunks.append(chunk)
                 calls.append(self._batch_call(script, owner, partition, [items[i] for i in chunk]))
-                order.extend(chunk)
-        try:
-            replies = await self._asker.run_many(calls, timeout_s=timeout_s)
-        except StoreUnavailable:
-            raise
-        except StoreError as error:
-            # One damaged record must not cost all the others of its batch their leases.
-            if len(items) == 1:
-                return [error]
-            return [answer for item in items for answer in await self._ask_batches(script, [item], timeout_s)]
         answers: list[Any] = [None] * len(items)
-        for index, answer in zip(order, (answer for reply in replies for answer in reply), strict=True):
-            answers[index] = answer
+        replies = await self._asker.run_each(calls, timeout_s=timeout_s)
+        for chunk, reply in zip(chunks, replies, strict=True):
+            for index, answer in zip(
+                chunk, await self._each(script, items, chunk, reply, timeout_s), strict=True
+            ):
+                answers[index] = answer
         return answers
+
+    async def _each(
+        self, script: str, items: Sequence[Holding], chunk: Sequence[int], reply: Any, timeout_s: float
+    ) -> list[Any]:
+        """Return what a call answered to each of its items."""
+        if not isinstance(reply, StoreError):
+            return reply
+        if isinstance(reply, StoreUnavailable) or len(items) == 1:
+            return [reply] * len(chunk)
+        # One damaged record must not cost all the others of its batch their leases.
+        return [answer for i in chunk for answer in await self._ask_batches(script, [items[i]], timeout_s)]
 
     def _batch_call(self, script: str, owner: Owner, partition: int, items: Sequence[Holding]) -> Call:
         keys = [self._keys.owned(partition, owner.instance_id)]

@@ -9,7 +9,7 @@ A reply of None, an exception in a reply, and redis-py's own exceptions never le
 see :mod:`mediaflow.store.ask`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from redis.exceptions import NoScriptError
@@ -48,6 +48,10 @@ class Server:
             self._run_ids[node] = run_id
             self.generation += 1
 
+    def forget(self, node: str) -> None:
+        """Drop a server that has no say any more: if it is seen again, that begins a new generation."""
+        self._run_ids.pop(node, None)
+
     @property
     def knows_flags(self) -> bool:
         """Whether scripts may start with a ``#!lua`` line."""
@@ -72,6 +76,10 @@ class Link(Protocol):
     """A connection to Redis; methods raise redis-py's exceptions and are bounded by the caller."""
 
     server: Server
+
+    def lane(self, call: Call) -> Hashable:
+        """Return what is the same for scripts that the same server answers, by what is known now."""
+        ...
 
     async def ask(self, call: Call, timeout_s: float) -> Any:
         """Run one script, together with others that are asked for at this moment.

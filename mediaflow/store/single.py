@@ -5,7 +5,7 @@
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, cast
 
 import redis.asyncio as aioredis
@@ -37,16 +37,31 @@ class SingleLink:
     async def _flush(self, calls: Sequence[Call], _timeout_s: float) -> Sequence[Any]:
         return await self.run_many(calls)
 
-    async def run(self, call: Call, *, replicas: int = 0, replicas_timeout_ms: int = 0) -> tuple[Any, int]:
-        """Run one script; EVALSHA first, the whole text where the server does not have it."""
-        if not replicas:
+    def lane(self, call: Call) -> Hashable:  # noqa: ARG002 - see Link
+        """Return the same for all: there is one server."""
+        return None
+
+    async def run(
+        self, call: Call, *, replicas: int = 0, replicas_timeout_ms: int = 0, asking: bool = False
+    ) -> tuple[Any, int]:
+        """Run one script; EVALSHA first, the whole text where the server does not have it.
+
+        ``asking`` has a server of a cluster look at a hash slot that is still on its way there.
+        """
+        if not replicas and not asking:
             return await evaluate(self._client, call, flags=self.server.knows_flags), 0
-        # WAIT counts for its own connection only, so it has to follow in the same pipeline.
+        reply: Any = None
+        acknowledged: Any = 0
         for command in ("EVALSHA", "EVAL"):
             pipeline = self._client.pipeline(transaction=False)
+            if asking:
+                pipeline.execute_command("ASKING")
             pipeline.execute_command(*words(command, call, flags=self.server.knows_flags))
-            pipeline.execute_command("WAIT", replicas, replicas_timeout_ms)
-            reply, acknowledged = await pipeline.execute(raise_on_error=False)
+            if replicas:
+                # It counts for its own connection only, so it has to follow in the same pipeline.
+                pipeline.execute_command("WAIT", replicas, replicas_timeout_ms)
+            replies = await pipeline.execute(raise_on_error=False)
+            reply, acknowledged = replies[asking], replies[-1] if replicas else 0
             if not isinstance(reply, NoScriptError):
                 break
         _raise(reply)
@@ -68,12 +83,13 @@ class SingleLink:
                     replies[index] = error
         return replies
 
-    async def commands(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run reading commands in one pipeline."""
+    async def commands(self, commands: Sequence[tuple[Any, ...]], *, asking: bool = False) -> list[Any]:
+        """Run reading commands in one pipeline; see :meth:`run` for ``asking``."""
         pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
+        for command in _put_asking(commands) if asking else commands:
             pipeline.execute_command(*command)
-        return await pipeline.execute()
+        replies = await pipeline.execute()
+        return replies[1::2] if asking else replies
 
     async def ping(self) -> None:
         """Reach the server."""
@@ -121,12 +137,12 @@ class PipedLink(SingleLink):
                 replies[index] = reply
         return replies
 
-    async def commands(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    async def commands(self, commands: Sequence[tuple[Any, ...]], *, asking: bool = False) -> list[Any]:
         """Run reading commands in one go; what they answer is as it came, not as redis-py would put it."""
-        replies = await self._pipe.ask(commands, TRY_TIMEOUT_S)
+        replies = await self._pipe.ask(_put_asking(commands) if asking else commands, TRY_TIMEOUT_S)
         for reply in replies:
             _raise(reply)
-        return replies
+        return replies[1::2] if asking else replies
 
     async def ping(self) -> None:
         """Reach the server."""
@@ -157,6 +173,10 @@ def link_in_process(name: str) -> SingleLink:
     return SingleLink(
         cast("aioredis.Redis", fakeredis.FakeAsyncRedis(server=fake, socket_timeout=None)), server
     )
+
+
+def _put_asking(commands: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [word for command in commands for word in (("ASKING",), command)]
 
 
 def _raise(reply: Any) -> None:

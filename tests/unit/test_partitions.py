@@ -27,6 +27,25 @@ def test_tags_are_spread_evenly_over_the_hash_slots(partitions: int) -> None:
     assert slots == [i * HASH_SLOTS // partitions for i in range(partitions)]
 
 
+def ranges(primaries: int) -> list[range]:
+    """The hash slots that ``redis-cli --cluster create`` gives to each primary."""
+    ends = [int(HASH_SLOTS * (n + 1) / primaries - 1 + 0.5) for n in range(primaries)]
+    return [range(before + 1, end + 1) for before, end in zip([-1, *ends], ends, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("partitions", "primaries"),
+    [(32, 2), (32, 3), (32, 4), (32, 5), (64, 6), *((10 * n, n) for n in range(2, 101, 7))],
+)
+def test_no_primary_of_a_cluster_has_a_tenth_more_or_less_than_its_share(partitions, primaries) -> None:
+    slots = [hash_slot(tag) for tag in tags(partitions)]
+    served = [sum(slot in one for slot in slots) for one in ranges(primaries)]
+    assert sum(served) == partitions
+    share = partitions / primaries
+    assert max(served) <= 1.1 * share
+    assert min(served) >= 0.9 * share
+
+
 @pytest.mark.parametrize("partitions", [0, -1, 1025])
 def test_a_number_of_partitions_out_of_bounds_is_refused(partitions: int) -> None:
     with pytest.raises(ValueError, match="use 1 to 1024"):
