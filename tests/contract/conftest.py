@@ -1,14 +1,23 @@
 """One store after the other: in this process, on a server, on a cluster, behind a sentinel."""
 
+import uuid
+
+import msgspec
 import pytest
 from conftest import needs_redis
 from harness.laboratory import Laboratory
-from harness.topologies import InProcess, OneNodeCluster, OneServer, SentinelSet
+from harness.topologies import InProcess, OneServer, SentinelTrio, SixNodeCluster
 
 from mediaflow.settings import Settings
 from mediaflow.store import open_store
 
-MAKERS = {"memory": InProcess, "redis": OneServer, "cluster": OneNodeCluster, "sentinel": SentinelSet}
+MAKERS = {"memory": InProcess, "redis": OneServer, "cluster": SixNodeCluster, "sentinel": SentinelTrio}
+TOPOLOGIES = [
+    "memory",
+    pytest.param("redis", marks=pytest.mark.redis),
+    pytest.param("cluster", marks=[pytest.mark.redis, pytest.mark.slow]),
+    pytest.param("sentinel", marks=[pytest.mark.redis, pytest.mark.slow]),
+]
 
 
 def settings_on(url: str, **changes) -> Settings:
@@ -17,21 +26,26 @@ def settings_on(url: str, **changes) -> Settings:
     return Settings(redis_url=url, **{**quick, **changes})
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        "memory",
-        pytest.param("redis", marks=pytest.mark.redis),
-        pytest.param("cluster", marks=[pytest.mark.redis, pytest.mark.slow]),
-        pytest.param("sentinel", marks=[pytest.mark.redis, pytest.mark.slow]),
-    ],
-)
-def topology(request):
-    if request.param != "memory":
-        needs_redis()
-    made = MAKERS[request.param]()
-    yield made
-    made.close()
+@pytest.fixture(scope="session")
+def topologies():
+    """Starts a topology when it is first asked for."""
+    made = {}
+
+    def get(name: str):
+        if name != "memory":
+            needs_redis()
+        if name not in made:
+            made[name] = MAKERS[name]()
+        return made[name]
+
+    yield get
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture(scope="session", params=TOPOLOGIES)
+def topology(request, topologies):
+    return topologies(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +58,8 @@ def one_server():
 
 async def _laboratory(topology):
     topology.empty()
-    settings = settings_on(topology.url)
+    # Messages between the servers of a cluster may arrive when the test that caused them is over.
+    settings = settings_on(topology.url, namespace=f"test-{uuid.uuid4().hex[:12]}")
     store = await open_store(settings)
     await store.check()
     yield Laboratory(store, settings, topology.raw)
@@ -86,12 +101,12 @@ async def bare_lab(one_server):
 
 
 @pytest.fixture
-async def second_store(lab, topology):
+async def second_store(lab):
     """Opens further stores on the Redis of ``lab``."""
     opened = []
 
     async def open_another(**changes):
-        opened.append(await open_store(settings_on(topology.url, **changes)))
+        opened.append(await open_store(msgspec.structs.replace(lab.settings, **changes)))
         return opened[-1]
 
     yield open_another

@@ -8,7 +8,7 @@ from harness.laboratory import JUNIOR, SENIOR, THIRD, Laboratory, report
 
 from mediaflow.store import NamespaceMismatch
 
-LASTING = re.compile(r"mediaflow:\{(registry|\d+)\}:(clock|constants|log|calls|ended|instances|records)")
+LASTING = re.compile(r"[^:]+:\{(registry|\d+)\}:(clock|constants|log|calls|ended|instances|records)")
 RETENTION_MS = 60_000
 
 

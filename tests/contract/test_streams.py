@@ -7,41 +7,21 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import needs_redis
 from harness.cutting import cut_off, tamper_with, was_cut
 from harness.limiters import Bench, be_patient, ending, outcome, refusal, verified
-from harness.topologies import InProcess, OneNodeCluster, OneServer
 from harness.waiting import eventually
 
 from mediaflow.limiter import StreamKeyConflict, StreamThrottled, StreamUnknown
 from mediaflow.limiter.stream_id import StreamFacts
 from mediaflow.store import StoreError
 
-MAKERS = {"memory": InProcess, "redis": OneServer, "cluster": OneNodeCluster}
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        "memory",
-        pytest.param("redis", marks=pytest.mark.redis),
-        pytest.param("cluster", marks=[pytest.mark.redis, pytest.mark.slow]),
-    ],
-)
-def place(request):
-    if request.param != "memory":
-        needs_redis()
-    made = MAKERS[request.param]()
-    yield made
-    made.close()
-
 
 @pytest.fixture
-async def bench(place, monkeypatch):
-    place.empty()
+async def bench(topology, monkeypatch):
+    topology.empty()
     be_patient(monkeypatch)
     # Were it too slow all the same, that must be seen as such, and not as one stream more.
-    async with Bench(place.url, place.raw, on_store_down="deny") as made:
+    async with Bench(topology.url, topology.raw, on_store_down="deny") as made:
         yield made
 
 
@@ -354,7 +334,7 @@ async def test_who_only_asks_leaves_nothing(bench):
     assert bench.user_keys() == []
 
 
-@pytest.mark.parametrize("place", [pytest.param("redis", marks=pytest.mark.redis)], indirect=True)
+@pytest.mark.parametrize("topology", [pytest.param("redis", marks=pytest.mark.redis)], indirect=True)
 async def test_a_silent_stream_expires_by_the_servers_clock_and_comes_back_if_there_is_room(bench):
     limiter = await bench.open(stream_limit=1, stream_ttl=1, stream_heartbeat_interval=0.3)
     silent = await limiter.start("user", "phone")
@@ -405,7 +385,7 @@ async def test_replicas_agree_on_the_key_that_others_verify_tokens_by(bench):
     assert bench.raw.pttl(key) == -1
 
 
-@pytest.mark.parametrize("place", [pytest.param("redis", marks=pytest.mark.redis)], indirect=True)
+@pytest.mark.parametrize("topology", [pytest.param("redis", marks=pytest.mark.redis)], indirect=True)
 async def test_streams_that_end_all_at_once_are_too_many_for_no_request(bench):
     """Lua takes some 8,000 words in one call."""
     limiter = await bench.open(stream_limit=10_000, stream_throttle=1_000_000)

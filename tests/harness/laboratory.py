@@ -229,8 +229,8 @@ class Laboratory:
 
     def roll_back(self, snapshot: dict[bytes, tuple[bytes, int]]) -> None:
         """Lose all writes since a snapshot, as a failover does."""
+        self.raw.flushall()
         with self.raw.pipeline(transaction=False) as pipeline:
-            pipeline.flushall()
             for key, (dumped, ttl_ms) in snapshot.items():
                 pipeline.restore(key, ttl_ms, dumped)
             pipeline.execute()

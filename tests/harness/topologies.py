@@ -74,20 +74,6 @@ class OneServer:
         self.server.close()
 
 
-class OneNodeCluster(OneServer):
-    """A Redis Cluster of one node that serves all hash slots: cheap, and it refuses keys of mixed slots."""
-
-    def __init__(self) -> None:
-        # The default bus port, 10000 above, may lie beyond the last port that there is.
-        super().__init__("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-        self.server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-        _until(lambda: b"cluster_state:ok" in self.server.command("CLUSTER", "INFO"), "the cluster is whole")
-
-    @property
-    def url(self) -> str:
-        return f"redis+cluster://127.0.0.1:{self.server.port}"
-
-
 SENTINEL_PERIODS = ("info-period", "500", "publish-period", "500", "ask-period", "200")
 
 
@@ -141,23 +127,6 @@ class Sentinel:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class SentinelSet(OneServer):
-    """A primary and the one sentinel that knows where it is."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._sentinel = Sentinel(self.server.port)
-        _until(self._sentinel.primary_port, "the sentinel knows its primary")
-
-    @property
-    def url(self) -> str:
-        return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/mymaster"
-
-    def close(self) -> None:
-        self._sentinel.close()
-        super().close()
-
-
 DOWN_AFTER_MS = 1000
 """After so much silence a primary counts as failed, for sentinels and cluster nodes alike."""
 
@@ -193,6 +162,10 @@ class SentinelTrio:
             lambda: all(one.agrees() and one.replicas() == 2 for one in self.sentinels),
             "the sentinels know each other and the replicas",
         )
+        self.raw = redis.Redis(port=self.primary.port, protocol=2)
+
+    def empty(self) -> None:
+        self.raw.flushall()
 
     @property
     def url(self) -> str:
@@ -208,6 +181,16 @@ class SentinelTrio:
     def close(self) -> None:
         for one in (*self.sentinels, *self.servers):
             one.close()
+
+
+class ClusterClient(redis.RedisCluster):
+    """redis-py's own, which would look for keys at one server alone."""
+
+    def keys(self, pattern: str = "*", **options: Any) -> Any:
+        return super().keys(pattern, target_nodes=self.PRIMARIES, **options)
+
+    def flushall(self, **options: Any) -> Any:
+        return super().flushall(target_nodes=self.PRIMARIES, **options)
 
 
 class SixNodeCluster:
@@ -240,6 +223,10 @@ class SixNodeCluster:
         for replica, primary in zip(replicas, self.primaries, strict=True):
             replica.command("CLUSTER", "REPLICATE", primary.command("CLUSTER", "MYID").decode())
         _until(self._whole, "the cluster is whole")
+        self.raw = ClusterClient(host="127.0.0.1", port=self.servers[0].port, protocol=2)
+
+    def empty(self) -> None:
+        self.raw.flushall()
 
     @property
     def url(self) -> str:
