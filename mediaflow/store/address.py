@@ -10,6 +10,7 @@ import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from mediaflow.store.cluster import ClusterLink
@@ -203,6 +204,13 @@ def _cluster(url: str, server: Server) -> ClusterLink:
     connection_class = aioredis.SSLConnection if settings.pop("ssl", False) else aioredis.Connection
 
     def connect(address: Address) -> PipedLink:
+        async def greet(connection: Any) -> None:
+            # redis-py connects a subscription again before it says that it broke: to a server that was given up because
+            # it stands still, that would never end.
+            if not cluster.holds(address):
+                raise RedisConnectionError("this server is no primary any more")
+            await server.greet(connection, str(address))
+
         pool: Any = cast("Any", aioredis.BlockingConnectionPool)(
             connection_class=connection_class,
             host=address.host,
@@ -210,8 +218,9 @@ def _cluster(url: str, server: Server) -> ClusterLink:
             max_connections=MAX_CONNECTIONS,
             timeout=None,
             **settings,
-            **_connection_settings(server, str(address)),
+            **{**_connection_settings(server, str(address)), "redis_connect_func": greet},
         )
-        return PipedLink(aioredis.Redis(connection_pool=pool), server)
+        return PipedLink(aioredis.Redis.from_pool(pool), server)  # which it owns: closed with the link
 
-    return ClusterLink([Address(host, port) for host, port in hosts], server, connect)
+    cluster = ClusterLink([Address(host, port) for host, port in hosts], server, connect)
+    return cluster

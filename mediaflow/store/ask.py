@@ -98,36 +98,39 @@ class Asker:
         return replies
 
     async def run_each(self, calls: Sequence[Call], *, timeout_s: float) -> list[Any]:
-        """Run several scripts in one go; those of a server that fails give a StoreError in their places."""
+        """Run several scripts in one go; those that fail give a StoreError in their places, and hold up no others.
+
+        What a server is asked is repeated as far as it failed; of what fails for good, all has the reason of the first.
+        """
         replies: list[Any] = [None] * len(calls)
         lanes: defaultdict[Hashable, list[int]] = defaultdict(list)
         for index, call in enumerate(calls):
             lanes[self.link.lane(call)].append(index)
 
         async def ask(indices: Sequence[int]) -> None:
-            here = [calls[index] for index in indices]
+            left = indices
+
+            async def once() -> None:
+                nonlocal left
+                for index, reply in zip(
+                    left, await self.link.run_many([calls[i] for i in left]), strict=True
+                ):
+                    replies[index] = reply
+                left = [index for index in left if isinstance(replies[index], Exception)]
+                if left:
+                    raise replies[left[0]]
+
             try:
-                found = await self._run_lane(here, timeout_s)
+                await self.until(once, operation=calls[indices[0]].script.name, timeout_s=timeout_s)
             except StoreError as error:
-                found = [error] * len(here)
-            for index, reply in zip(indices, found, strict=True):
-                replies[index] = reply
+                for index in left:
+                    replies[index] = error
 
         if len(lanes) == 1:
             await ask(range(len(calls)))
         else:
             await asyncio.gather(*map(ask, lanes.values()))
         return replies
-
-    async def _run_lane(self, calls: Sequence[Call], timeout_s: float) -> list[Any]:
-        async def once() -> list[Any]:
-            replies = await self.link.run_many(calls)
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-            return replies
-
-        return await self.until(once, operation=calls[0].script.name, timeout_s=timeout_s)
 
     async def commands(self, commands: Sequence[tuple[Any, ...]], *, timeout_s: float) -> list[Any]:
         """Run reading commands in one go."""

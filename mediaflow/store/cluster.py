@@ -161,6 +161,10 @@ class ClusterLink:
         for link in links.values():
             await link.close()
 
+    def holds(self, address: Address) -> bool:
+        """Whether a server is still one that we ask."""
+        return address in self._links
+
     # -- whom to ask ------------------------------------------------------------------------------
 
     def _link(self, address: Address) -> SingleLink:
