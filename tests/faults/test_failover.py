@@ -1,17 +1,44 @@
 """A primary that dies under load, and what takes its place: Sentinel's replica, and a Redis Cluster's."""
 
 import asyncio
+import contextlib
+import uuid
 
+import msgspec
 import pytest
 from conftest import needs_redis
+from harness.laboratory import report
+from harness.proxied import meanwhile
 from harness.stage import PATIENCE_S, TTL_S, Stage
 from harness.topologies import SentinelTrio, SixNodeCluster
 from harness.waiting import eventually
+
+from mediaflow.settings import Settings
+from mediaflow.store import Changed, Store, StoreUnavailable, open_store
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 BEHIND_S = 1.0
 """By how much the replicas may be behind what the primary acknowledged; on one host it is milliseconds."""
+
+LISTENERS = 8
+"""So many that on a cluster some of them listen at the primary that will be lost."""
+
+DEAF_S = 5.0
+"""How long after a failover somebody may hear nothing; the silence of a connection alone would take twice as long."""
+
+
+async def listen(store: Store, heard: list[Changed]) -> None:
+    async for message in store.changes():
+        heard += [message]  # one by one: somebody reads it meanwhile
+
+
+async def look_each_second(store: Store) -> None:
+    """Do what every program does: look whether Redis is there."""
+    while True:
+        with contextlib.suppress(StoreUnavailable):
+            await store.check(timeout_s=1.0)
+        await asyncio.sleep(1.0)
 
 
 @pytest.fixture
@@ -84,3 +111,57 @@ async def test_g7_a_primary_killed_under_load_costs_no_call_and_its_successor_se
         await asyncio.to_thread(lost.start)
         await stage.all_write(call_ids)
     await stage.judge()
+
+
+async def test_g2_with_durability_replicas_no_call_that_was_acknowledged_is_lost_with_the_primary(
+    open_stage, redundant
+):
+    stage = open_stage(redundant.url)
+    names = ("w1", "w2")
+    await stage.open(*names, **dict.fromkeys(names, ("--durability-replicas", "1")))
+    async with stage.load(every_s=0.03, lasts=5):
+        await eventually(lambda: len(stage.story.acknowledged()) > 30, PATIENCE_S, about="calls are taken")
+        lost, *_ = redundant.servers
+        await asyncio.to_thread(lost.stop)
+        stopped_s = stage.story.now_s()
+        stage.story.fault("stopped")
+        # What was acknowledged until now is on a replica, whatever else may be lost; nothing else is judged here.
+        acknowledged = stage.story.acknowledged()
+        await eventually(redundant.failed_over, PATIENCE_S, about="a replica has taken over", every_s=0.1)
+        rolled_back(stage, stopped_s)
+        # Where its successor has no replica, nothing is acknowledged until there is one.
+        await asyncio.to_thread(lost.start)
+    known = {call["callId"] for call in await stage.api.calls()}
+    assert acknowledged - known == set()
+    await stage.judge()
+
+
+@pytest.mark.parametrize("redundant", [SentinelTrio, SixNodeCluster], indirect=True)
+async def test_messages_reach_everyone_again_when_a_primary_stands_still_and_is_replaced(redundant):
+    async with contextlib.AsyncExitStack() as opened:
+        settings = Settings(redis_url=redundant.url, namespace=f"test-{uuid.uuid4().hex[:12]}")
+        heard: list[list[Changed]] = []
+        for _ in range(LISTENERS):
+            store = await open_store(settings)
+            opened.push_async_callback(store.close)
+            await store.check()
+            heard.append([])
+            await opened.enter_async_context(meanwhile(listen(store, heard[-1])))
+            await opened.enter_async_context(meanwhile(look_each_second(store)))
+        await eventually(lambda: all(heard), 5, about="all have subscribed")
+        redundant.servers[0].freeze()
+        await eventually(redundant.failed_over, PATIENCE_S, about="a replica has taken over", every_s=0.1)
+        before = [len(messages) for messages in heard]
+
+        async def all_hear_it() -> bool:
+            # A cluster's servers are told of a change of instances by a script at one of them.
+            with contextlib.suppress(StoreUnavailable):
+                await store.heartbeat(
+                    msgspec.structs.replace(report(), token=uuid.uuid4().hex), timeout_s=1.0
+                )
+            return all(
+                Changed("instances") in messages[count:]
+                for messages, count in zip(heard, before, strict=True)
+            )
+
+        await eventually(all_hear_it, DEAF_S, about="all hear messages again", every_s=0.2)

@@ -122,14 +122,16 @@ class Story:
             default=0.0,
         )
         begun = {entry.call_id for entry in self.starts()}
-        acknowledged = {
+        ended = {one.call_id for one in self._told if isinstance(one, EndAsked)}
+        return (self.acknowledged(lost_s) | begun & self.acknowledged()) - ended
+
+    def acknowledged(self, since_s: float = -1.0) -> set[str]:
+        """Return the calls that were acknowledged after a moment of the story."""
+        return {
             one.call_id
             for one in self._told
-            if isinstance(one, Answered)
-            and one.status in (200, 201)
-            and (one.call_id in begun or one.at_s > lost_s)
+            if isinstance(one, Answered) and one.status in (200, 201) and one.at_s > since_s
         }
-        return acknowledged - {one.call_id for one in self._told if isinstance(one, EndAsked)}
 
     def entries(self) -> list[Entry]:
         return read_journal(self._folder)

@@ -56,6 +56,7 @@ class RedisServer:
         self._folder = Path(tempfile.mkdtemp(prefix="mediaflow-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
         self.port = port or free_port()
+        self.frozen = False
 
     @property
     def url(self) -> str:
@@ -96,6 +97,7 @@ class RedisServer:
         self._process.kill()
         self._process.wait(timeout=10)
         self._process = None
+        self.frozen = False
 
     def restart(self) -> None:
         """Stop it and start it again on the same port."""
@@ -105,8 +107,10 @@ class RedisServer:
     def freeze(self) -> None:
         """SIGSTOP: connections stay open, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        self.frozen = True
 
     def thaw(self) -> None:
+        self.frozen = False
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:

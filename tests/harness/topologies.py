@@ -1,12 +1,14 @@
 """Every kind of Redis that the store runs on, each as something a test can start, empty and look into."""
 
 import contextlib
+import re
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,14 +82,15 @@ SENTINEL_PERIODS = ("info-period", "500", "publish-period", "500", "ask-period",
 class Sentinel:
     """A sentinel process that watches one primary, named ``mymaster``."""
 
-    def __init__(self, primary_port: int, quorum: int = 1, *settings: str) -> None:
+    def __init__(self, primary_port: int, quorum: int, *settings: str, password: str = "") -> None:
+        self._password = password
         self._folder = Path(tempfile.mkdtemp(prefix="mediaflow-sentinel-"))
         self.port = free_port()
         configuration = self._folder / "sentinel.conf"
         configuration.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self._folder}\n"
             f"sentinel monitor mymaster 127.0.0.1 {primary_port} {quorum}\n"
-            + "".join(f"sentinel {setting}\n" for setting in settings)
+            + "".join(f"{setting}\n" for setting in settings)
         )
         self._process = subprocess.Popen(
             [str(find_redis_server()), str(configuration), "--sentinel"],
@@ -102,7 +105,7 @@ class Sentinel:
     def ask(self, *words: str) -> Any:
         """Ask it; None while it does not answer."""
         try:
-            with redis.Redis(port=self.port, protocol=2) as sentinel:
+            with redis.Redis(port=self.port, protocol=2, password=self._password) as sentinel:
                 return sentinel.execute_command("SENTINEL", *words)
         except redis.RedisError:
             return None
@@ -143,19 +146,16 @@ class SentinelTrio:
             failed.pop_all()
 
     def _start(self) -> None:
-        self.primary = RedisServer()
-        self.servers.append(self.primary)
-        self.primary.start()
+        self.primary = self._server()
         for _ in range(2):
-            self.servers.append(RedisServer("--replicaof", "127.0.0.1", str(self.primary.port)))
-            self.servers[-1].start()
+            self._server("--replicaof", "127.0.0.1", str(self._port(self.primary)))
         _until(lambda: _online_replicas(self.primary) == 2, "both replicas are in step")
         settings = (
-            f"down-after-milliseconds mymaster {DOWN_AFTER_MS}",
-            "failover-timeout mymaster 5000",
+            f"sentinel down-after-milliseconds mymaster {DOWN_AFTER_MS}",
+            "sentinel failover-timeout mymaster 5000",
         )
         for _ in range(3):
-            self.sentinels.append(Sentinel(self.primary.port, 2, *settings))
+            self.sentinels.append(self._sentinel(*settings))
         for one in self.sentinels:
             one.hurry()
         _until(
@@ -163,6 +163,18 @@ class SentinelTrio:
             "the sentinels know each other and the replicas",
         )
         self.raw = redis.Redis(port=self.primary.port, protocol=2)
+
+    def _server(self, *options: str) -> RedisServer:
+        self.servers.append(server := RedisServer(*options))
+        server.start()
+        return server
+
+    def _port(self, server: RedisServer) -> int:
+        """Return at which port others reach a server."""
+        return server.port
+
+    def _sentinel(self, *settings: str) -> Sentinel:
+        return Sentinel(self.primary.port, 2, *settings)
 
     def empty(self) -> None:
         self.raw.flushall()
@@ -207,23 +219,26 @@ class SixNodeCluster:
 
     def _start(self) -> None:
         for _ in range(6):
-            server = RedisServer(
-                *("--cluster-enabled", "yes", "--cluster-node-timeout", str(DOWN_AFTER_MS)),
-                port=_port_with_bus(),
-            )
-            self.servers.append(server)
-            server.start()
+            self._server("--cluster-enabled", "yes", "--cluster-node-timeout", str(DOWN_AFTER_MS))
         self.primaries, replicas = self.servers[:3], self.servers[3:]
         for server, (first, last) in zip(self.primaries, self.SLOTS, strict=True):
             server.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
         first = self.servers[0]
         for server in self.servers[1:]:
-            server.command("CLUSTER", "MEET", "127.0.0.1", str(first.port))
+            server.command("CLUSTER", "MEET", "127.0.0.1", str(self._port(first)))
         _until(lambda: all(map(_knows_all, self.servers)), "all nodes know each other")
         for replica, primary in zip(replicas, self.primaries, strict=True):
             replica.command("CLUSTER", "REPLICATE", primary.command("CLUSTER", "MYID").decode())
         _until(self._whole, "the cluster is whole")
         self.raw = ClusterClient(host="127.0.0.1", port=self.servers[0].port, protocol=2)
+
+    def _server(self, *options: str) -> None:
+        self.servers.append(server := RedisServer(*options, port=port_with_bus()))
+        server.start()
+
+    def _port(self, server: RedisServer) -> int:
+        """Return at which port others reach a server."""
+        return server.port
 
     def empty(self) -> None:
         self.raw.flushall()
@@ -232,9 +247,41 @@ class SixNodeCluster:
     def url(self) -> str:
         return f"redis+cluster://{','.join(f'127.0.0.1:{one.port}' for one in self.servers)}"
 
+    @contextlib.contextmanager
+    def moving(self, slot: int) -> Iterator[None]:
+        """Have a hash slot half at its primary and half at the next for as long as the block takes, then all there."""
+        names = {one.port: one.command("CLUSTER", "MYID").decode() for one in self.primaries}
+        source = next(one for one in self.primaries if self._serves(one, slot))
+        target = self.primaries[(self.primaries.index(source) + 1) % 3]
+        target.command("CLUSTER", "SETSLOT", str(slot), "IMPORTING", names[source.port])
+        source.command("CLUSTER", "SETSLOT", str(slot), "MIGRATING", names[target.port])
+        with redis.Redis(port=source.port) as client:
+            keys = client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1_000_000)
+            self._migrate(client, target, keys[: len(keys) // 2])
+            yield
+            while keys := client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+                self._migrate(client, target, keys)
+        for one in (target, source, *(one for one in self.primaries if one not in (source, target))):
+            one.command("CLUSTER", "SETSLOT", str(slot), "NODE", names[target.port])
+
+    def _migrate(self, client: Any, target: RedisServer, keys: list[bytes]) -> None:
+        if keys:
+            client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+
+    def _serves(self, server: RedisServer, slot: int) -> bool:
+        with redis.Redis(port=server.port) as client:
+            ranges = client.execute_command("CLUSTER", "SLOTS")
+        owners = [port for first, last, (_, port, *_), *_ in ranges if first <= slot <= last]
+        return owners == [server.port]
+
+    def told(self, error: str) -> int:
+        """Return how often clients were answered with an error, such as TRYAGAIN, by all servers together."""
+        found = b" ".join(one.command("INFO", "errorstats") for one in self.servers if one.running)
+        return sum(int(count) for count in re.findall(rf"errorstat_{error}:count=(\d+)".encode(), found))
+
     def failed_over(self) -> bool:
-        """Whether the nodes that run make a whole cluster again, without one of the first primaries."""
-        running = [server for server in self.servers if server.running]
+        """Whether the nodes that answer make a whole cluster again, without one of the first primaries."""
+        running = [server for server in self.servers if server.running and not server.frozen]
         return all(
             b"cluster_state:ok" in server.command("CLUSTER", "INFO")
             and server.command("CLUSTER", "NODES").count(b"slave") == len(running) - 3
@@ -251,11 +298,14 @@ class SixNodeCluster:
             server.close()
 
 
+TOPOLOGIES = {"memory": InProcess, "redis": OneServer, "cluster": SixNodeCluster, "sentinel": SentinelTrio}
+
+
 def _online_replicas(server: RedisServer) -> int:
     return server.command("INFO", "replication").count(b"state=online")
 
 
-def _port_with_bus() -> int:
+def port_with_bus() -> int:
     """Return a free port of which the bus port of a cluster's node, 10000 above, is free as well.
 
     Nodes whose bus is elsewhere do not find each other when 10000 above is beyond the last port that there is.
