@@ -10,6 +10,7 @@ import structlog
 from harness.cluster import Cluster
 from harness.processes import Fleet
 from harness.redis import MISSING, RedisServer, find_redis_server
+from harness.topologies import TOPOLOGIES, Topology
 
 from mediaflow.settings import Settings
 from mediaflow.store import open_store
@@ -60,7 +61,8 @@ def redis_server(_redis_of_module):
     _redis_of_module.start()
     _redis_of_module.thaw()
     _redis_of_module.command("FLUSHALL")
-    return _redis_of_module
+    yield _redis_of_module
+    _redis_of_module.thaw() if _redis_of_module.running else None
 
 
 @pytest.fixture
@@ -88,18 +90,40 @@ def journal(tmp_path):
     return folder
 
 
+@pytest.fixture(scope="session")
+def topologies():
+    """Starts a kind of Redis when it is first asked for, by its name, and keeps it."""
+    made: dict[str, Topology] = {}
+
+    def get(name: str) -> Topology:
+        if name != "memory":
+            needs_redis()
+        if name not in made:
+            made[name] = TOPOLOGIES[name]()
+        return made[name]
+
+    yield get
+    for one in made.values():
+        one.close()
+
+
 @pytest.fixture
-def fleet(request, redis_server, journal):
-    """Starts the real programs on ``redis_server``, in a namespace of their own; kills them in the end."""
+def redis_url(redis_server):
+    """Where the programs of ``fleet`` find Redis."""
+    return redis_server.url
+
+
+@pytest.fixture
+def fleet(request, redis_url, journal):
+    """Starts the real programs on ``redis_url``, in a namespace of their own; kills them in the end."""
     programs = Fleet(
         "--redis",
-        redis_server.url,
+        redis_url,
         "--namespace",
         f"test-{uuid.uuid4().hex[:12]}",
         environ={"HARNESS_JOURNAL": str(journal)},
     )
     yield programs
-    redis_server.thaw() if redis_server.running else None
     programs.close()
     outcome = request.node.stash.get(_OUTCOME, {}).get("call")
     if outcome is not None and outcome.failed:

@@ -6,12 +6,11 @@ import msgspec
 import pytest
 from conftest import needs_redis
 from harness.laboratory import Laboratory
-from harness.topologies import InProcess, OneServer, SentinelTrio, SixNodeCluster
+from harness.topologies import InProcess, OneServer
 
 from mediaflow.settings import Settings
 from mediaflow.store import open_store
 
-MAKERS = {"memory": InProcess, "redis": OneServer, "cluster": SixNodeCluster, "sentinel": SentinelTrio}
 TOPOLOGIES = [
     "memory",
     pytest.param("redis", marks=pytest.mark.redis),
@@ -24,23 +23,6 @@ def settings_on(url: str, **changes) -> Settings:
     """The shortest lease, few partitions: what makes tests quick."""
     quick = {"lease_ttl": 3.0, "accept_ttl": 0.5, "retention": 60.0, "partitions": 3, "max_takeovers": 2}
     return Settings(redis_url=url, **{**quick, **changes})
-
-
-@pytest.fixture(scope="session")
-def topologies():
-    """Starts a topology when it is first asked for."""
-    made = {}
-
-    def get(name: str):
-        if name != "memory":
-            needs_redis()
-        if name not in made:
-            made[name] = MAKERS[name]()
-        return made[name]
-
-    yield get
-    for one in made.values():
-        one.close()
 
 
 @pytest.fixture(scope="session", params=TOPOLOGIES)

@@ -88,6 +88,21 @@ async def test_hash_slots_that_nobody_serves_are_found(new_redis, last, level):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cluster", "sentinel"])
+async def test_a_store_of_several_servers_is_examined_at_its_primaries(topologies, kind):
+    place = topologies(kind)
+    place.empty()
+    checks = await doctor(place.url)
+    assert checks["Redis"][0] == "ok", checks
+    expected = {"scripts", "rehearsal", "pub/sub"} | ({"hash slots"} if kind == "cluster" else set())
+    assert {name for name in expected if checks[name][0] == "ok"} == expected, checks
+    versions = [name for name in checks if name.startswith("version")]
+    assert len(versions) == (3 if kind == "cluster" else 1), checks
+    assert not any(check[0] == "bad" for check in checks.values()), checks
+    assert place.raw.keys("*") == []
+
+
+@pytest.mark.slow
 async def test_a_replica_and_another_number_of_partitions_are_found(new_redis):
     primary = new_redis()
     replica = new_redis("--replicaof", "127.0.0.1", str(primary.port))
