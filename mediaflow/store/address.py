@@ -19,7 +19,7 @@ from mediaflow.store.single import PipedLink, link_in_process
 from mediaflow.store.slots import Address
 
 MAX_CONNECTIONS = 64
-"""Connections of one process for requests; further requests wait for one."""
+"""Connections of one process besides the one that its requests share: for writes that wait for replicas."""
 
 CONNECT_TIMEOUT_S = 1.0
 

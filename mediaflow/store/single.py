@@ -119,10 +119,11 @@ class PipedLink(SingleLink):
 
     async def ask(self, call: Call, timeout_s: float) -> Any:
         """Run one script; what is asked for in one turn of the event loop goes out in one write."""
-        flags = self.server.knows_flags
+        flags, loop = self.server.knows_flags, asyncio.get_running_loop()
+        until_s = loop.time() + timeout_s
         (reply,) = await self._pipe.ask((words("EVALSHA", call, flags=flags),), timeout_s)
         if isinstance(reply, NoScriptError):
-            (reply,) = await self._pipe.ask((words("EVAL", call, flags=flags),), timeout_s)
+            (reply,) = await self._pipe.ask((words("EVAL", call, flags=flags),), until_s - loop.time())
         _raise(reply)
         return reply
 
