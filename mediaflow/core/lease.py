@@ -59,6 +59,19 @@ def deadlines(sent_at_s: float, ttl_s: float, *, spread: float = 0.5) -> Deadlin
     return Deadlines(sent_at_s + renew_after_s, sent_at_s + stop_after_s)
 
 
+def spread_towards(place: float, sent_at_s: float, ttl_s: float) -> float:
+    """Return the spread that brings a lease's next renewal nearest to its place in the interval.
+
+    Args:
+        place: Within [0, 1): where in each interval the lease is to be renewed. Leases of one place come together
+            within a few renewals, however they began, and go out in one request; places are told from each other.
+        sent_at_s: When the request was sent that the next renewal is counted from.
+        ttl_s: Lifetime that Redis granted.
+    """
+    ahead = (place - sent_at_s / (ttl_s / 3)) % 1.0
+    return min(1.0, max(0.0, 0.5 + (ahead if ahead < 0.5 else ahead - 1.0) / 0.2))
+
+
 def retry_after_s(now_s: float, stop_at_s: float, ttl_s: float) -> float:
     """Return how long to wait after a failed renewal: short enough for several tries before ``stop_at_s``.
 

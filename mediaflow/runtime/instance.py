@@ -16,7 +16,6 @@ import structlog
 from mediaflow.api.messages import CallAnswer
 from mediaflow.core.tenure import Rules
 from mediaflow.runtime.account import Accounts
-from mediaflow.runtime.actor import Surroundings
 from mediaflow.runtime.capacity import Capacity
 from mediaflow.runtime.clock import Clock, SystemClock
 from mediaflow.runtime.door import Door
@@ -29,8 +28,10 @@ from mediaflow.runtime.placing import Placement
 from mediaflow.runtime.premises import Premises
 from mediaflow.runtime.reception import Reception
 from mediaflow.runtime.registration import Registration, Room, State
+from mediaflow.runtime.renewer import Renewer
 from mediaflow.runtime.roll import Roll
 from mediaflow.runtime.session import Handler
+from mediaflow.runtime.surroundings import Surroundings
 from mediaflow.settings import Settings
 from mediaflow.store import Assignment, Changed, Hint, Store
 
@@ -70,7 +71,10 @@ class Instance:
         self._registration = Registration(store, settings, address, clock, random)
         self._capacity = Capacity(settings, hooks.load, self._registration.changed)
         rules = Rules(settings.lease_ttl, settings.retention, settings.on_network_partition == "stop")
-        around = Surroundings(store, self._registration.owner, handler, rules, clock, random, self.meter)
+        self._renewer = Renewer(store, rules, clock, self.meter)
+        around = Surroundings(
+            store, self._registration.owner, handler, rules, clock, self.meter, self._renewer
+        )
         accounts = Accounts(store, settings)
         self._roll = Roll(self._registration, around, accounts)
         premises = Premises(
@@ -259,6 +263,7 @@ class Instance:
             self._roll.open(group)
             heartbeat = self._registration.keep(self._room, self._on_superseded)
             group.create_task(heartbeat, name="heartbeat")
+            group.create_task(self._renewer.run(), name="renewals")
             group.create_task(self._capacity.watch.run(), name="load")
             group.create_task(self._listen(group), name="inbox")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from mediaflow.core.tenure import EndReason, Request
+from mediaflow.core.tenure import EndReason
 from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.store import LOSSES, Acceptance, Claim, Renewal
 
@@ -55,12 +55,8 @@ class Logbook:
                 meter.dispatch.observe((accepted.waited_ms or 0) / 1000 + took_s, path)
         self._tell(_STARTS.get(accepted.cause, "session.activated"), fence, **said)
 
-    def renewal_sent(self, late_s: float) -> None:
-        """A renewal goes out, so much later than it was due."""
-        self._meter.lateness.observe(max(0.0, late_s))
-
     def renewed(self, renewal: Renewal, took_s: float, left_s: float, *, asked: bool) -> None:
-        """Redis answered a renewal.
+        """Redis answered a renewal, and not with what nearly all are answered with.
 
         Args:
             renewal: The answer.
@@ -86,10 +82,9 @@ class Logbook:
         self._meter.overlap.observe(max(0.0, overlap_s))
         self._parting["overlap_s"] = round(max(0.0, overlap_s), 3)
 
-    def without_answer(self, request: Request, *, rejected: bool) -> None:
-        """Redis gave no answer to a request, or, ``rejected``, refused this session alone: a damaged record."""
-        if request == "renew":
-            self._meter.renewals.add("rejected" if rejected else "unanswered")
+    def without_answer(self, *, rejected: bool) -> None:
+        """Redis gave no answer to a renewal, or, ``rejected``, refused this session alone: a damaged record."""
+        self._meter.renewals.add("rejected" if rejected else "unanswered")
 
     def readopted(self, outcome: str, fence: int) -> None:
         """Redis answered an attempt to put the session back."""

@@ -8,9 +8,10 @@ from typing import Any
 import structlog
 
 from mediaflow.runtime.account import Accounts, Seat, seat_of
-from mediaflow.runtime.actor import Actor, Surroundings
+from mediaflow.runtime.actor import Actor
 from mediaflow.runtime.registration import STORE_TIMEOUT_S, Registration
 from mediaflow.runtime.slots import Slot
+from mediaflow.runtime.surroundings import Surroundings
 from mediaflow.store import Acceptance, Claim
 
 log: Any = structlog.get_logger("mediaflow.instance")

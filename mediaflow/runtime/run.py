@@ -76,11 +76,6 @@ class Run:
         if self._session is not None:
             self._session.end_reason = reason
 
-    def refenced(self, fence: int) -> None:
-        """Have what the coroutine logs name the new fence."""
-        if self._session is not None:
-            self._session.log = self._session.log.bind(fence=fence)
-
     def idle_s(self, now_s: float) -> float:
         """Return for how long no coroutine has run; 0 if one does, or none has left yet."""
         return 0.0 if self._left_at_s is None or self._coroutine else now_s - self._left_at_s

@@ -51,7 +51,6 @@ class Session:
         draining: Set when the instance is about to give its sessions away.
         end_reason: Why the coroutine is being ended, None while it is not: ``completed``, ``failed``, ``lost``,
             ``yielded``, ``cancelled`` or ``drained``.
-        log: A structlog logger that names call, session, instance and fence.
     """
 
     def __init__(
@@ -75,14 +74,30 @@ class Session:
         self.resume = resume
         self.draining = asyncio.Event()
         self.end_reason: EndReason | None = None
-        self.log: Any = structlog.get_logger("mediaflow.session").bind(
-            call=call_id, session=session_id, instance=instance_id, fence=keeper.fence
-        )
+        self._log: Any = None
+        self._log_fence = 0
 
     @property
     def fence(self) -> int:
         """Fencing token: grows with every change of owner. Pass it to whatever you write to."""
         return self._keeper.fence
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger that names call, session, instance and fence; made when it is first used."""
+        if self._log is None:
+            self._log = structlog.get_logger("mediaflow.session").bind(
+                call=self.call_id, session=self.id, instance=self.instance_id
+            )
+        if self._log_fence != self.fence:
+            self._log_fence = self.fence
+            self._log = self._log.bind(fence=self._log_fence)
+        return self._log
+
+    @log.setter
+    def log(self, log: Any) -> None:
+        """Log through another one from now on, such as one that names more."""
+        self._log, self._log_fence = log, 0
 
     @property
     def lease_remaining_s(self) -> float:

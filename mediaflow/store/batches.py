@@ -1,26 +1,17 @@
 """Scripts that take many sessions of one owner at a time: one call for each partition, all in one pipeline."""
 
 from collections.abc import Sequence
-from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 from mediaflow.store.link import Call
 from mediaflow.store.part import Part
-from mediaflow.store.records import Claim, Owner, StoreError, StoreUnavailable
+from mediaflow.store.records import Holding, Owner, StoreError, StoreUnavailable
 
 BATCH = 500
 """Sessions in one script call at most: a bound on how long Redis serves nobody else."""
 
 _KEYS_EACH = {"accept": 2, "renew": 2, "relinquish": 3}
 """How many of a session's keys (call, session, idempotency) a script is given."""
-
-
-class Holding(NamedTuple):
-    """An item of a batch: a claim of an owner, and what the script takes for it besides."""
-
-    owner: Owner
-    claim: Claim
-    more: tuple[str | int, ...] = ()
 
 
 class Batches(Part):
@@ -30,13 +21,12 @@ class Batches(Part):
         """Run a batch script for all items; the answers come in their order, an error in the place of its item."""
         await self._ensure_claimed(timeout_s)
 
-        def unit(index: int) -> tuple[Owner, int]:
-            return items[index].owner, self._keys.partition_of(items[index].claim.call_id)
-
+        units: dict[tuple[Owner, int], list[int]] = {}
+        for index, (owner, claim, _) in enumerate(items):
+            units.setdefault((owner, self._keys.partition_of(claim.call_id)), []).append(index)
         chunks: list[list[int]] = []
         calls: list[Call] = []
-        for (owner, partition), group in groupby(sorted(range(len(items)), key=unit), key=unit):
-            indices = list(group)
+        for (owner, partition), indices in units.items():
             for start in range(0, len(indices), BATCH):
                 chunk = indices[start : start + BATCH]
                 chunks.append(chunk)

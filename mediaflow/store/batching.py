@@ -1,7 +1,6 @@
-"""Gathers what is asked for within a moment into one request.
+"""Gathers what is asked for within one turn of the event loop into one request.
 
-There is no background task: whoever comes first waits for company, one turn of the event loop at least,
-and then asks for all.
+There is no background task: whoever comes first waits for company, and then asks for all.
 Should it be cancelled meanwhile, the others ask again; requests may be repeated.
 """
 
@@ -24,12 +23,11 @@ class _Abandoned(Exception):
 
 
 class _Batch(Generic[I, R]):
-    """Items that will be asked for together; ``due`` once one of them does not want to wait any longer."""
+    """Items that will be asked for together."""
 
     def __init__(self) -> None:
         self.items: list[I] = []
         self.futures: list[asyncio.Future[R]] = []
-        self.due = asyncio.Event()
 
     def fail(self, error: Exception) -> None:
         """Hand everyone who waits the same error."""
@@ -55,28 +53,23 @@ class Gatherer(Generic[I, R]):
         self._largest = largest
         self._open: _Batch[I, R] | None = None
 
-    async def submit(self, item: I, timeout_s: float, wait_s: float = 0.0) -> R:
-        """Have ``item`` asked for with the next batch.
-
-        Args:
-            item: What to ask for.
-            timeout_s: For the request itself.
-            wait_s: How long it may wait for company; the least patient item of a batch decides.
+    async def submit(self, item: I, timeout_s: float) -> R:
+        """Have ``item`` asked for with the next batch, in ``timeout_s`` seconds.
 
         Raises:
             StoreUnavailable: There was no answer in time; it may have happened.
         """
         try:
-            async with asyncio.timeout(wait_s + timeout_s + 0.5):
+            async with asyncio.timeout(timeout_s + 0.5):
                 while True:
                     try:
-                        return await self._once(item, timeout_s, wait_s)
+                        return await self._once(item, timeout_s)
                     except _Abandoned:
                         continue
         except TimeoutError:
             raise StoreUnavailable("Redis did not answer in time") from None
 
-    async def _once(self, item: I, timeout_s: float, wait_s: float) -> R:
+    async def _once(self, item: I, timeout_s: float) -> R:
         leads = self._open is None
         batch = self._open = self._open or _Batch[I, R]()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
@@ -84,15 +77,13 @@ class Gatherer(Generic[I, R]):
         batch.futures.append(future)
         if len(batch.items) >= self._largest:
             self._open = None
-        if not wait_s or self._open is None:
-            batch.due.set()
         if leads:
-            await self._lead(batch, timeout_s, wait_s)
+            await self._lead(batch, timeout_s)
         return await future
 
-    async def _lead(self, batch: _Batch[I, R], timeout_s: float, wait_s: float) -> None:
+    async def _lead(self, batch: _Batch[I, R], timeout_s: float) -> None:
         try:
-            await _due(batch.due, wait_s)
+            await asyncio.sleep(0)
             if self._open is batch:
                 self._open = None
             results = await self._flush(batch.items, timeout_s)
@@ -111,13 +102,3 @@ class Gatherer(Generic[I, R]):
                     future.set_exception(result)
                 else:
                     future.set_result(result)
-
-
-async def _due(due: asyncio.Event, wait_s: float) -> None:
-    """Wait one turn of the event loop at least, and until the batch is due."""
-    await asyncio.sleep(0)
-    try:
-        async with asyncio.timeout(wait_s):
-            await due.wait()
-    except TimeoutError:
-        return

@@ -24,6 +24,7 @@ from mediaflow.store.records import (
     Grant,
     Held,
     Hint,
+    Holding,
     InstanceRecord,
     InstanceReport,
     NewSession,
@@ -88,17 +89,18 @@ class Store(Protocol):
         ...
 
     async def renew(
-        self,
-        owner: Owner,
-        claim: Claim,
-        *,
-        new_fence: bool = False,
-        wait_s: float = 0.0,
-        timeout_s: float = 2.0,
+        self, owner: Owner, claim: Claim, *, new_fence: bool = False, timeout_s: float = 2.0
     ) -> Renewal:
-        """Extend the lease, check for siblings, and hear of a cancel.
+        """Extend the lease, check for siblings, and hear of a cancel."""
+        ...
 
-        Requests are batched: one may wait up to ``wait_s`` for company.
+    async def renew_many(
+        self, leases: Sequence[Holding], *, timeout_s: float = 2.0
+    ) -> Sequence[Renewal | Exception]:
+        """Extend many leases in one request; the answers come in their order.
+
+        Where Redis refuses one alone, a :class:`StoreError` is in its place. ``more`` of each is whether it wants a
+        new fence, 0 or 1.
         """
         ...
 

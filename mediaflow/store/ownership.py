@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from mediaflow.settings import Settings
-from mediaflow.store.batches import Batches, Holding
+from mediaflow.store.batches import Batches
 from mediaflow.store.batching import Gatherer
 from mediaflow.store.link import Link
 from mediaflow.store.part import text
@@ -14,6 +14,7 @@ from mediaflow.store.records import (
     Claim,
     Creation,
     Held,
+    Holding,
     NewSession,
     Outline,
     Owner,
@@ -32,7 +33,6 @@ class Ownership(Batches):
     def __init__(self, link: Link, settings: Settings) -> None:
         """See :class:`Part`."""
         super().__init__(link, settings)
-        self._renewals = Gatherer[Holding, Renewal](self._renew_all)
         self._acceptances = Gatherer[Holding, Acceptance](self._accept_all)
         self._relinquishments = Gatherer[Holding, Written](self._relinquish_all)
 
@@ -93,16 +93,19 @@ class Ownership(Batches):
         return await self._acceptances.submit(Holding(owner, claim), timeout_s)
 
     async def renew(
-        self,
-        owner: Owner,
-        claim: Claim,
-        *,
-        new_fence: bool = False,
-        wait_s: float = 0.0,
-        timeout_s: float = 2.0,
+        self, owner: Owner, claim: Claim, *, new_fence: bool = False, timeout_s: float = 2.0
     ) -> Renewal:
-        """Extend the lease; renewals of one moment go out together."""
-        return await self._renewals.submit(Holding(owner, claim, (int(new_fence),)), timeout_s, wait_s)
+        """Extend the lease."""
+        answer = (await self.renew_many([Holding(owner, claim, (int(new_fence),))], timeout_s=timeout_s))[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def renew_many(
+        self, leases: Sequence[Holding], *, timeout_s: float = 2.0
+    ) -> Sequence[Renewal | Exception]:
+        """Extend many leases in one request."""
+        return _each(_renewal, await self._ask_batches("renew", leases, timeout_s))
 
     async def readopt(self, owner: Owner, held: Held, *, timeout_s: float = 2.0) -> Readoption:
         """Put back a session that Redis forgot."""
@@ -207,9 +210,6 @@ class Ownership(Batches):
             timeout_s=timeout_s,
         )
         return _written(reply)
-
-    async def _renew_all(self, items: Sequence[Holding], timeout_s: float) -> Sequence[Renewal | Exception]:
-        return _each(_renewal, await self._ask_batches("renew", items, timeout_s))
 
     async def _accept_all(
         self, items: Sequence[Holding], timeout_s: float

@@ -46,6 +46,14 @@ class Claim(NamedTuple):
     fence: int
 
 
+class Holding(NamedTuple):
+    """An item of a batch: a claim of an owner, and what the script takes for it besides."""
+
+    owner: Owner
+    claim: Claim
+    more: tuple[str | int, ...] = ()
+
+
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     """A request to make a session for a call.
 

@@ -7,7 +7,7 @@ Prometheus.
 Label values come from the code and never from a request: each one kept is a time series for ever.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
@@ -81,6 +81,22 @@ class Spread:
             row = self.rows[values] = self._row()
         row.counts[bisect_left(self.bounds, value)] += 1
         row.sum += value
+
+    def observe_all(self, found: Sequence[float], *values: str) -> None:
+        """Take in many values, not negative, under the same label values."""
+        row = self.rows.get(values)
+        if row is None:
+            row = self.rows[values] = self._row()
+        # Few of the bounds lie among many values that are alike: sorting them is cheaper than looking each up.
+        ordered, seen = sorted(found), 0
+        for index, bound in enumerate(self.bounds):
+            if seen == len(ordered):
+                break
+            upto = bisect_right(ordered, bound)
+            row.counts[index] += upto - seen
+            seen = upto
+        row.counts[-1] += len(ordered) - seen
+        row.sum += sum(ordered)
 
     @property
     def count(self) -> int:

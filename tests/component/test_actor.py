@@ -1,14 +1,15 @@
 """The actor of a session, against a store that says what a test wants it to say."""
 
 import asyncio
-import random
 
 from harness.waiting import eventually
 
 from mediaflow.core.tenure import Rules
-from mediaflow.runtime.actor import Actor, Surroundings
+from mediaflow.runtime.actor import Actor
 from mediaflow.runtime.clock import SystemClock
 from mediaflow.runtime.meter import InstanceMeter
+from mediaflow.runtime.renewer import Renewer
+from mediaflow.runtime.surroundings import Surroundings
 from mediaflow.store import Acceptance, Claim, Owner, Renewal
 
 TTL_S = 3.0
@@ -23,43 +24,40 @@ def stops_at_s(actor: Actor) -> float:
 class TurningStore:
     """Confirms the first renewal as another server than before: one that may have lost a newer owner."""
 
+    partitions = 1
+
     def __init__(self) -> None:
         self.generation = 1
         self.asked: list[tuple[bool, float]] = []
         self.actor: Actor | None = None
 
-    async def renew(self, _owner, claim, *, new_fence=False, wait_s=0.0):
+    async def renew_many(self, leases):
         assert self.actor is not None
-        self.asked.append((new_fence, stops_at_s(self.actor)))
+        ((_, claim, (new_fence,)),) = leases
+        self.asked.append((bool(new_fence), stops_at_s(self.actor)))
         self.generation = 2
-        return Renewal("refenced", claim.fence + 10) if new_fence else Renewal("renewed")
+        return [Renewal("refenced", claim.fence + 10) if new_fence else Renewal("renewed")]
 
 
 async def test_a_renewal_that_a_new_server_confirms_is_believed_only_under_a_new_fence():
     async def handler(_session) -> None:
         await asyncio.Event().wait()
 
-    store = TurningStore()
-    around = Surroundings(
-        store,
-        Owner("me", 1, "rank"),
-        handler,
-        Rules(TTL_S, 60.0, False),
-        CLOCK,
-        random.Random(1),
-        InstanceMeter(),
-    )
+    store, meter, rules = TurningStore(), InstanceMeter(), Rules(TTL_S, 60.0, False)
+    renewer = Renewer(store, rules, CLOCK, meter)
+    around = Surroundings(store, Owner("me", 1, "rank"), handler, rules, CLOCK, meter, renewer)
     began_s = CLOCK.monotonic_s() - 0.9
     actor = store.actor = Actor(
         around, Claim("call", "session", 7), Acceptance(status="accepted", fence=7), began_s
     )
     stopped_at_s = stops_at_s(actor)
-    running = asyncio.create_task(actor.run())
+    running = [asyncio.create_task(actor.run()), asyncio.create_task(renewer.run())]
     try:
         await eventually(lambda: len(store.asked) >= 2, 5)
         assert [new_fence for new_fence, _ in store.asked[:2]] == [False, True]
         assert store.asked[1][1] < stopped_at_s + 0.1, "the lease was believed in before the new fence came"
         await eventually(lambda: actor.fence == 17, 5)
     finally:
-        running.cancel()
-        await asyncio.wait([running])
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)

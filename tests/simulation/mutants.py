@@ -83,9 +83,9 @@ MUTANTS = (
     ),
     Mutant(
         "deadline-from-reply",
-        "runtime/actor.py",
-        "heard = self._heard(renewal.status, renewal.fence or fence, sent_at_s)",
-        "heard = self._heard(renewal.status, renewal.fence or fence, self._around.clock.monotonic_s())",
+        "runtime/renewer.py",
+        "round_.heard_at_s = self._clock.monotonic_s()",
+        "round_.heard_at_s = round_.sent_at_s = self._clock.monotonic_s()",
         "the owner counts its lease from the answer, not from the request",
     ),
     Mutant(
@@ -153,7 +153,7 @@ MUTANTS = (
     ),
     Mutant(
         "lost-goes-on",
-        "runtime/actor.py",
+        "runtime/leasehold.py",
         'return core.Ended("lost")',
         "return core.Confirmed(sent_at_s, fence, 0.5)",
         "an owner that is told of another goes on",
@@ -188,7 +188,7 @@ MUTANTS = (
     ),
     Mutant(
         "never-readopts",
-        "runtime/actor.py",
+        "runtime/leasehold.py",
         "return core.Forgotten()",
         'return core.Ended("lost")',
         "an owner whose session Redis forgot gives it up",

@@ -1,5 +1,8 @@
 """What is counted is what Prometheus reads."""
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from mediaflow.telemetry.instruments import Meter, Spread, Tally
@@ -44,6 +47,16 @@ def test_a_histogram_counts_a_value_at_its_bound_within_it():
         ("mediaflow_waits_seconds_sum",): 8.6,
     }
     assert spread.count == 5
+
+
+@given(st.lists(st.one_of(st.floats(0, 12), st.sampled_from([0.1, 1.0, 10.0]))))
+def test_many_values_taken_in_at_once_are_counted_as_they_are_one_by_one(values):
+    single, together = Spread("one", "One.", (0.1, 1.0, 10.0)), Spread("two", "Two.", (0.1, 1.0, 10.0))
+    for value in values:
+        single.observe(value)
+    together.observe_all(values)
+    assert together.rows[()].counts == single.rows[()].counts
+    assert together.rows[()].sum == pytest.approx(single.rows[()].sum)
 
 
 def test_a_gauge_with_a_label_is_asked_when_it_is_read():

@@ -11,6 +11,7 @@ from mediaflow.core.lease import (
     deadlines,
     margin_s,
     retry_after_s,
+    spread_towards,
 )
 
 times_s = st.floats(0, 1e8)
@@ -46,6 +47,22 @@ def test_spread_moves_renewals_apart_but_not_the_stop(ttl_s: float, one: float, 
     first, second = deadlines(0.0, ttl_s, spread=one), deadlines(0.0, ttl_s, spread=other)
     assert first.stop_at_s == second.stop_at_s
     assert abs(first.renew_at_s - second.renew_at_s) <= ttl_s / 3 * 0.2 + 1e-9
+
+
+@given(st.floats(0, 0.999), times_s, times_s, ttls_s)
+def test_leases_of_one_place_are_renewed_together_after_a_few_renewals(
+    place: float, one_s: float, other_s: float, ttl_s: float
+) -> None:
+    interval_s = ttl_s / 3
+
+    def offset(sent_at_s: float) -> float:
+        for _ in range(6):
+            spread = spread_towards(place, sent_at_s, ttl_s)
+            sent_at_s = deadlines(sent_at_s, ttl_s, spread=spread).renew_at_s
+        return (sent_at_s / interval_s - place + 0.5) % 1 - 0.5
+
+    assert offset(one_s) == pytest.approx(offset(other_s), abs=1e-3)
+    assert offset(one_s) == pytest.approx(0, abs=1e-3)
 
 
 @given(times_s, st.floats(0, 5), ttls_s)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mediaflow.core import lease
 from mediaflow.core import tenure as core
 from mediaflow.core.tenure import Rules, Tenure
 
@@ -165,3 +166,46 @@ def test_whatever_happens_fences_never_fall_and_an_end_is_final(
             assert tenure.intent == "hold"
         if tenure.intent != "hold" and before.intent != "hold":
             assert tenure.intent == before.intent, "what is to be done with a session is decided once"
+
+
+tenures = st.builds(
+    Tenure,
+    fence=st.integers(1, 100),
+    renew_at_s=seconds,
+    stop_at_s=seconds,
+    confirmed_at_s=seconds,
+    retry_at_s=st.one_of(st.just(0.0), seconds),
+    intent=st.sampled_from(["hold", "complete", "fail", "release"]),
+    coroutine=st.sampled_from(["running", "stopped", "gone"]),
+    forgotten=st.booleans(),
+    new_fence=st.booleans(),
+    draining=st.booleans(),
+    reason=st.sampled_from(["", "x"]),
+    end=st.sampled_from([None, None, None, "lost"]),
+)
+
+
+@given(tenures, seconds, st.floats(0, 5), st.floats(0, 1), st.integers(0, 100), st.sampled_from([KEEP, STOP]))
+def test_the_short_way_of_a_renewal_comes_to_what_the_long_one_comes_to(
+    tenure: Tenure, sent_at_s: float, took_s: float, spread: float, older: int, rules: Rules
+):
+    now_s, known = sent_at_s + took_s, max(1, tenure.fence - older)
+    short = core.renewed(tenure, sent_at_s, lease.deadlines(sent_at_s, rules.ttl_s, spread=spread), now_s)
+    long = core.step(tenure, core.Confirmed(sent_at_s, known, spread), now_s, rules)
+    if short is not None:
+        assert long == (short, ())
+    elif tenure.end is None:
+        assert tenure.coroutine == "stopped" or now_s >= long[0].stop_at_s, (
+            "it could have been told the short way"
+        )
+
+
+@given(tenures, seconds, st.sampled_from([KEEP, STOP]))
+def test_a_session_that_is_merely_due_needs_no_look_at_the_clock_before_it_is_renewed(
+    tenure: Tenure, now_s: float, rules: Rules
+):
+    if core.is_due(tenure, now_s):
+        assert core.step(tenure, core.Tick(), now_s, rules) == (tenure, ())
+        agenda = core.agenda(tenure)
+        assert (agenda.request, agenda.at_s) == ("renew", max(tenure.renew_at_s, tenure.retry_at_s))
+        assert agenda.at_s <= now_s
