@@ -8,6 +8,7 @@ and takes in what comes of it. One task, woken by a timer or by an event, and no
 import asyncio
 
 from mediaflow.core import tenure as core
+from mediaflow.runtime.bell import Bell
 from mediaflow.runtime.leasehold import Leasehold
 from mediaflow.runtime.logbook import Logbook
 from mediaflow.runtime.run import Run
@@ -25,12 +26,13 @@ class Actor:
         """Take over a session that was accepted by a request sent at ``sent_at_s``."""
         self._around = around
         self.call_id, self.session_id, _ = claim
-        self._wake = asyncio.Event()
+        self._wake = Bell()
         self._logbook = Logbook(around.meter, around.owner.instance_id, claim, accepted, sent_at_s)
-        self._run = Run(around.handler, claim, around.clock, self._logbook, self._wake.set)
+        self._run = Run(around.handler, claim, around.clock, self._logbook, self._wake.ring)
         self._lease = Leasehold(around, claim, accepted, sent_at_s, self._logbook, self._run, self._wake)
         self._was_last_attempt = False
-        self.over = asyncio.Event()
+        self._is_over = False
+        self._over: asyncio.Event | None = None
 
     # -- for the instance -------------------------------------------------------------------
 
@@ -38,6 +40,21 @@ class Actor:
     def end(self) -> core.EndReason | None:
         """How it ended, None while it goes on."""
         return self._tenure.end
+
+    @property
+    def over(self) -> asyncio.Event:
+        """Set when nothing of it runs here any more, and its slot is free; made for who waits for that."""
+        if self._over is None:
+            self._over = asyncio.Event()
+            if self._is_over:
+                self._over.set()
+        return self._over
+
+    def leave(self) -> None:
+        """Have it be over."""
+        self._is_over = True
+        if self._over is not None:
+            self._over.set()
 
     @property
     def state(self) -> str:
@@ -65,7 +82,7 @@ class Actor:
         if self._tenure.intent == "hold":
             self._run.tell_end("drained")
         self._take(core.DrainNow())
-        self._wake.set()
+        self._wake.ring()
 
     async def run(self) -> core.EndReason:
         """Run the coroutine and keep the lease until it is over for this owner; returns how it ended."""
@@ -152,19 +169,19 @@ class Actor:
     async def _pause(self) -> None:
         """Wait until there is something to do but renewals: an event, or a deadline."""
         self._lease.end_turn()
-        if not self._wake.is_set():
+        if not self._wake.rung:
             alarms = [at_s for at_s in (self._lease.alarm_s(), self._run.patience_ends_s) if at_s is not None]
             timer = None
             if alarms:
                 wait_s = max(0.0, min(alarms) - self._around.clock.monotonic_s())
-                timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+                timer = asyncio.get_running_loop().call_later(wait_s, self._wake.ring)
             try:
                 await self._wake.wait()
             finally:
                 if timer is not None:
                     timer.cancel()
         await self._lease.begin_turn()
-        self._wake.clear()
+        self._wake.rung = False
 
     async def _turn(self) -> None:
         """Look at the coroutine and the clock, then ask the store what is due, renewals excepted."""
@@ -174,7 +191,8 @@ class Actor:
             self._take(left)
         self._lease.look_at_server()
         self._take(core.Tick())
-        await self._carry_out()
+        if self._lease.effects:
+            await self._carry_out()
         now_s = self._around.clock.monotonic_s()
         agenda = core.agenda(self._tenure)
         if self._tenure.end is not None:
@@ -183,7 +201,8 @@ class Actor:
             await self._ask(agenda.request, now_s)
         elif self._lease.must_save:
             await self._save_again()
-        await self._carry_out()
+        if self._lease.effects:
+            await self._carry_out()
 
     async def _carry_out(self) -> None:
         effects, self._lease.effects = self._lease.effects, []

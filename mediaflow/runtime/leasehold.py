@@ -15,6 +15,7 @@ import structlog
 from mediaflow.core import lease
 from mediaflow.core import tenure as core
 from mediaflow.core.partitions import partition_of
+from mediaflow.runtime.bell import Bell
 from mediaflow.runtime.logbook import Logbook
 from mediaflow.runtime.record import Record
 from mediaflow.runtime.renewer import Round
@@ -35,6 +36,9 @@ class Asked(NamedTuple):
 
     new_fence: bool
     in_haste: bool
+
+
+_PLAINLY = Asked(new_fence=False, in_haste=False)
 
 
 class Leasehold:
@@ -78,14 +82,16 @@ class Leasehold:
         sent_at_s: float,
         logbook: Logbook,
         run: Run,
-        wake: asyncio.Event,
+        wake: Bell,
     ) -> None:
-        """Hold what was accepted by a request sent at ``sent_at_s``; ``wake`` is set when there is something to do."""
+        """Hold what was accepted by a request sent at ``sent_at_s``; ``wake`` is rung when there is something to do."""
         self._around, self._logbook, self._run, self._wake = around, logbook, run, wake
         # All of a partition have one place in the interval, so that one script renews many.
         places = around.store.partitions * -(-PLACES // around.store.partitions)
         self._place = partition_of(claim.call_id, places) / places
-        self._holding = Holding(around.owner, claim._replace(fence=accepted.fence), _SAME_FENCE)
+        if claim.fence != accepted.fence:
+            claim = claim._replace(fence=accepted.fence)
+        self._holding = Holding(around.owner, claim, _SAME_FENCE)
         self._generation = around.store.generation
         self.record = Record(accepted)
         self.tenure = core.begin(sent_at_s, accepted.fence, around.rules, self.spread(sent_at_s))
@@ -208,7 +214,7 @@ class Leasehold:
             return  # whose turn it is plans anew at its end
         self._leave_to_renewer()
         if self.effects or self.tenure.end is not None or self.must_save or self.alarm_s() is not None:
-            self._wake.set()
+            self._wake.ring()
 
     def _leave_to_renewer(self) -> None:
         agenda = core.agenda(self.tenure)
@@ -232,16 +238,21 @@ class Leasehold:
         """Return what to renew, and how long an answer may be waited for; None if something else comes first."""
         if self._is_turning or self._asked is not None:
             return None  # whose turn it is comes back to the renewer
-        plain = not self._is_hasty and not self._has_other_server()
-        if not (plain and core.is_due(self.tenure, round_.sent_at_s)) and not self._is_to_be_asked():
+        tenure, sent_at_s = self.tenure, round_.sent_at_s
+        plainly = not (self._in_haste or tenure.new_fence or self._generation != round_.generation)
+        if plainly and core.is_due(tenure, sent_at_s):
+            round_.late_s.append(sent_at_s - max(tenure.renew_at_s, tenure.retry_at_s))
+            self._asked = _PLAINLY
+            return self._holding, self.patience_s(sent_at_s)
+        if not self._is_to_be_asked():
             self._plan()
             return None
         tenure = self.tenure
-        round_.late_s.append(max(0.0, round_.sent_at_s - max(tenure.renew_at_s, tenure.retry_at_s)))
+        round_.late_s.append(max(0.0, sent_at_s - core.agenda(tenure).at_s))
         self._asked = Asked(tenure.new_fence, self._is_hasty)
         self._in_haste = False
         holding = self._holding._replace(more=_NEW_FENCE) if tenure.new_fence else self._holding
-        return holding, self.patience_s(round_.sent_at_s)
+        return holding, self.patience_s(sent_at_s)
 
     def _is_to_be_asked(self) -> bool:
         """Look at the server and the clock, and return whether a renewal is due then."""
@@ -266,7 +277,7 @@ class Leasehold:
                 self._hear_news(answer, asked, round_)
         except Exception as fault:  # noqa: BLE001 - of this session alone, and so for its task to raise
             self.fault = fault
-            self._wake.set()
+            self._wake.ring()
         if self._answered is not None:
             self._answered.set()
         self._plan()
@@ -275,15 +286,15 @@ class Leasehold:
         """Take in that the lease was renewed and nothing else happened; False if it is not as simple as that."""
         if isinstance(answer, Exception) or answer.status != "renewed" or asked.new_fence:
             return False
-        if self._has_other_server():
-            return False
-        before = self.tenure
-        after = core.renewed(before, round_.sent_at_s, round_.until(self._place), round_.heard_at_s)
-        if after is None:
+        before, heard_at_s = self.tenure, round_.heard_at_s
+        after = core.renewed(before, round_.sent_at_s, round_.until(self._place), heard_at_s)
+        if after is None or self._generation != round_.generation:
             return False
         self.tenure = after
-        round_.left_s.append(max(0.0, before.stop_at_s - round_.heard_at_s))
-        self.tell_news()
+        left_s = before.stop_at_s - heard_at_s
+        round_.left_s.append(left_s if left_s > 0 else 0.0)
+        if self._news is not None:
+            self.tell_news()
         return True
 
     def _hear_news(self, answer: Renewal | Exception, asked: Asked, round_: Round) -> None:

@@ -60,6 +60,7 @@ class Registration:
         self._started_at_ms = clock.wall_ms()
         self.rank = names.rank(self._started_at_ms, self.instance_id)
         self.incarnation = 0
+        self._owner = Owner(self.instance_id, 0, self.rank)
         self.state: State = "starting"
         self.problem = "has not reached Redis yet"
         self.address = address
@@ -71,8 +72,10 @@ class Registration:
 
     @property
     def owner(self) -> Owner:
-        """The instance as the owner of sessions."""
-        return Owner(self.instance_id, self.incarnation, self.rank)
+        """The instance as the owner of sessions; the same object for as long as it is the same incarnation."""
+        if self._owner.incarnation != self.incarnation:
+            self._owner = Owner(self.instance_id, self.incarnation, self.rank)
+        return self._owner
 
     @property
     def why_not_ready(self) -> str:

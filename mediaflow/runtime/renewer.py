@@ -34,12 +34,14 @@ class Round:
 
     Attributes:
         sent_at_s, heard_at_s: When it was sent, and when its answer came.
+        generation: Of the server, see :attr:`~mediaflow.store.Store.generation`; when it was looked at last.
         late_s: By how much each of its renewals was late.
         left_s: What was left of each lease that it renewed.
     """
 
-    def __init__(self, sent_at_s: float, ttl_s: float) -> None:
+    def __init__(self, sent_at_s: float, ttl_s: float, generation: int) -> None:
         """Begin with nobody."""
+        self.generation = generation
         self.sent_at_s = self.heard_at_s = sent_at_s
         self.late_s: list[float] = []
         self.left_s: list[float] = []
@@ -118,9 +120,10 @@ class Renewer:
                     requests.create_task(self._renew(chunk), name="renewals")
 
     def _put(self, holder: Leaseholder, moment: int) -> None:
-        if holder.moment == moment:
-            return
-        self.take_out(holder)
+        if holder.moment is not None:
+            if holder.moment == moment:
+                return
+            self.take_out(holder)
         holders = self._wheel.get(moment)
         if holders is None:
             holders = self._wheel[moment] = {}
@@ -156,7 +159,7 @@ class Renewer:
                 yield holder
 
     async def _renew(self, due: Sequence[Leaseholder]) -> None:
-        round_ = Round(self._clock.monotonic_s(), self._ttl_s)
+        round_ = Round(self._clock.monotonic_s(), self._ttl_s, self._store.generation)
         asking: list[Leaseholder] = []
         leases: list[Holding] = []
         patience_s: float | None = None
@@ -171,6 +174,7 @@ class Renewer:
         self._meter.lateness.observe_all(round_.late_s)
         answers = await self._ask(leases, patience_s)
         round_.heard_at_s = self._clock.monotonic_s()
+        round_.generation = self._store.generation
         for holder, answer in zip(asking, answers, strict=True):
             holder.hear(answer, round_)
         round_.count(self._meter)

@@ -56,8 +56,9 @@ class Roll:
         """
         if self._group is None or self._registration.state == "stopped" or claim.session_id in self.actors:
             return False
-        around = self._around._replace(owner=self._registration.owner)
-        actor = Actor(around, claim, kept, sent_at_s)
+        if (owner := self._registration.owner) is not self._around.owner:
+            self._around = self._around._replace(owner=owner)
+        actor = Actor(self._around, claim, kept, sent_at_s)
         self.actors[claim.session_id] = actor
         self._empty.clear()
         self._group.create_task(self._act(actor, slot), name=f"session {claim.session_id}")
@@ -127,7 +128,7 @@ class Roll:
             log.exception("session.actor_failed", call=actor.call_id, session=actor.session_id)
         finally:
             del self.actors[actor.session_id]
-            actor.over.set()
             slot.free()
+            actor.leave()
             if not self.actors:
                 self._empty.set()

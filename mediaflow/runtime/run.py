@@ -32,11 +32,16 @@ class Run:
     """
 
     def __init__(
-        self, handler: Handler, claim: Claim, clock: Clock, logbook: Logbook, on_left: Callable[[], None]
+        self,
+        handler: Handler,
+        claim: Claim,
+        clock: Clock,
+        logbook: Logbook,
+        on_left: Callable[[object], None],
     ) -> None:
-        """``on_left`` is called whenever the coroutine has left, however it did."""
+        """``on_left`` is called with its task whenever the coroutine has left, however it did."""
         self._handler = handler
-        self._names = {"call": claim.call_id, "session": claim.session_id}
+        self._claim = claim
         self._clock = clock
         self._logbook = logbook
         self._on_left = on_left
@@ -52,24 +57,26 @@ class Run:
         self._attempt = kept.attempt
         session = self._session = Session(
             keeper,
-            session_id=self._names["session"],
-            call_id=self._names["call"],
+            session_id=self._claim.session_id,
+            call_id=self._claim.call_id,
             instance_id=instance_id,
             attempt=kept.attempt,
             metadata=msgspec.json.decode(kept.metadata),
             resume=None if kept.checkpoint is None else msgspec.json.decode(kept.checkpoint),
         )
         if self._draining:
-            session.draining.set()
-        started = tracing.begin("session start", "consumer", _attributes(session, kept.cause), kept.trace)
-        self._coroutine = asyncio.ensure_future(self._invoke(session, started))
-        self._coroutine.add_done_callback(lambda _: self._on_left())
+            session.announce_drain()
+        started = None
+        if tracing.has_use_for(kept.trace):
+            started = tracing.begin("session start", "consumer", _attributes(session, kept.cause), kept.trace)
+        self._coroutine = asyncio.get_running_loop().create_task(self._invoke(session, started))
+        self._coroutine.add_done_callback(self._on_left)
 
     def announce_drain(self) -> None:
         """Tell the coroutine, and those to come, that the instance is about to give its sessions away."""
         self._draining = True
         if self._session is not None:
-            self._session.draining.set()
+            self._session.announce_drain()
 
     def tell_end(self, reason: core.EndReason) -> None:
         """Tell the coroutine why it is being ended."""
@@ -126,7 +133,7 @@ class Run:
 
     def _abandon(self, task: asyncio.Task[None]) -> None:
         """Give up on a coroutine that ignores its cancellation; the fence keeps its writes out."""
-        log.error("session.coroutine_will_not_stop", **self._names)
+        log.error("session.coroutine_will_not_stop", **self._names())
         self._logbook.stuck()
         self._coroutine, self.patience_ends_s = None, None
         _abandoned.add(task)
@@ -135,17 +142,21 @@ class Run:
     def _report(self, error: BaseException) -> None:
         log.warning(
             "session.attempt_failed",
-            **self._names,
+            **self._names(),
             attempt=self._attempt,
             error=repr(error),
             exc_info=error,
         )
 
-    async def _invoke(self, session: Session, started: tracing.Spanned) -> None:
-        facts = {**self._names, "instance": session.instance_id}
+    def _names(self) -> dict[str, str]:
+        return {"call": self._claim.call_id, "session": self._claim.session_id}
+
+    async def _invoke(self, session: Session, started: tracing.Spanned | None) -> None:
+        facts = {**self._names(), "instance": session.instance_id}
         lag.doing(lag.Work(_name_of(self._handler), facts))
         self._logbook.started(session.fence, self._clock.monotonic_s())
-        started.handled()
+        if started is not None:
+            started.handled()
         try:
             await self._handler(session)
         except SystemExit as error:

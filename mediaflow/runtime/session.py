@@ -48,7 +48,6 @@ class Session:
         attempt: 1 for the first; grows when an attempt raised, not when an owner was lost.
         metadata: What ``POST /calls/{callId}`` was given, a JSON object.
         resume: The last checkpoint, of whichever owner; None if there is none.
-        draining: Set when the instance is about to give its sessions away.
         end_reason: Why the coroutine is being ended, None while it is not: ``completed``, ``failed``, ``lost``,
             ``yielded``, ``cancelled`` or ``drained``.
     """
@@ -72,7 +71,8 @@ class Session:
         self.attempt = attempt
         self.metadata = metadata
         self.resume = resume
-        self.draining = asyncio.Event()
+        self._is_draining = False
+        self._draining: asyncio.Event | None = None
         self.end_reason: EndReason | None = None
         self._log: Any = None
         self._log_fence = 0
@@ -81,6 +81,21 @@ class Session:
     def fence(self) -> int:
         """Fencing token: grows with every change of owner. Pass it to whatever you write to."""
         return self._keeper.fence
+
+    @property
+    def draining(self) -> asyncio.Event:
+        """Set when the instance is about to give its sessions away."""
+        if self._draining is None:
+            self._draining = asyncio.Event()
+            if self._is_draining:
+                self._draining.set()
+        return self._draining
+
+    def announce_drain(self) -> None:
+        """Set :attr:`draining`; for the runtime only."""
+        self._is_draining = True
+        if self._draining is not None:
+            self._draining.set()
 
     @property
     def log(self) -> Any:

@@ -10,8 +10,8 @@ from mediaflow.store.records import Holding, Owner, StoreError, StoreUnavailable
 BATCH = 500
 """Sessions in one script call at most: a bound on how long Redis serves nobody else."""
 
-_KEYS_EACH = {"accept": 2, "renew": 2, "relinquish": 3}
-"""How many of a session's keys (call, session, idempotency) a script is given."""
+_TAKE_KEYS = frozenset({"relinquish"})
+"""Scripts that are given where the call's idempotency keys are, besides call and session."""
 
 
 class Batches(Part):
@@ -58,9 +58,14 @@ class Batches(Part):
             args.append(owner.rank)
         elif script == "relinquish":
             args.append(self._settings.max_attempts)
+        call_key, session_key, idempotency_key = self._keys.call, self._keys.session, self._keys.idempotency
         for _, claim, more in items:
-            keys += self._session_keys(partition, claim.call_id, claim.session_id)[: _KEYS_EACH[script]]
-            args += (*claim, *more)
+            call_id, session_id, _ = claim
+            keys += (call_key(partition, call_id), session_key(partition, session_id))
+            if script in _TAKE_KEYS:
+                keys.append(idempotency_key(partition, call_id))
+            args += claim
+            args += more
         return self._call(script, partition, keys, args)
 
     def _session_keys(self, partition: int, call_id: str, session_id: str) -> list[str]:

@@ -80,8 +80,11 @@ def carried() -> str:
     """Return the current trace context, to be sent or stored; empty without one."""
     if not available():
         return ""
+    from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+    if not trace.get_current_span().get_span_context().is_valid:
+        return ""
     found: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(found)
     return traces.carry(found.get("traceparent", ""), found.get("tracestate", ""))
@@ -158,10 +161,13 @@ def span(
 
 
 def begin(name: str, kind: Kind, attributes: Mapping[str, str | int], parent: str) -> Spanned:
-    """Begin a span that :meth:`Spanned.handled` ends; none if nobody records it and there is no trace to carry on."""
-    if not available() or not (parent or _is_recorded()):
-        return Spanned()
-    return Spanned(_start(name, kind, attributes, parent))
+    """Begin a span that :meth:`Spanned.handled` ends; see :func:`has_use_for`."""
+    return Spanned(_start(name, kind, attributes, parent)) if available() else Spanned()
+
+
+def has_use_for(parent: str) -> bool:
+    """Tell whether a span would be recorded by anybody, or carry a trace on."""
+    return available() and (parent != "" or _is_recorded())
 
 
 def _start(name: str, kind: Kind, attributes: Mapping[str, str | int], parent: str | None) -> "Span":

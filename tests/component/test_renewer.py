@@ -22,6 +22,8 @@ class LoopClock:
 class Scribe:
     """A store that notes what it is asked, and when."""
 
+    generation = 1
+
     def __init__(self) -> None:
         self.requests: list[tuple[float, list[str]]] = []
         self.is_away = False
