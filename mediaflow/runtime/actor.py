@@ -6,6 +6,7 @@ and takes in what comes of it. One task, woken by a timer or by an event, and no
 """
 
 import asyncio
+from contextlib import nullcontext
 
 from mediaflow.core import tenure as core
 from mediaflow.runtime.bell import Bell
@@ -190,12 +191,14 @@ class Actor:
         if (left := self._run.look()) is not None:
             self._take(left)
         self._lease.look_at_server()
-        self._take(core.Tick())
+        if self._lease.remaining_s() <= 0:
+            self._take(core.Tick())  # before, it changes nothing
         if self._lease.effects:
             await self._carry_out()
         now_s = self._around.clock.monotonic_s()
-        agenda = core.agenda(self._tenure)
-        if self._tenure.end is not None:
+        tenure = self._tenure
+        agenda = core.agenda(tenure)
+        if tenure.end is not None:
             return
         if agenda.request != "renew" and agenda.at_s <= now_s:
             await self._ask(agenda.request, now_s)
@@ -215,8 +218,9 @@ class Actor:
     async def _ask(self, request: core.Request, sent_at_s: float) -> None:
         store, owner, claim = self._around.store, self._around.owner, self._lease.claim
         record = self._lease.record
+        patience_s = self._lease.patience_s(sent_at_s)
         try:
-            async with asyncio.timeout(self._lease.patience_s(sent_at_s)):
+            async with nullcontext() if patience_s is None else asyncio.timeout(patience_s):
                 match request:
                     case "readopt":
                         again = await store.readopt(owner, record.held(claim))

@@ -78,13 +78,10 @@ def received(parents: Sequence[str], states: Sequence[str]) -> str:
 
 def carried() -> str:
     """Return the current trace context, to be sent or stored; empty without one."""
-    if not available():
+    if not available() or not _api().get_current_span().get_span_context().is_valid:
         return ""
-    from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    if not trace.get_current_span().get_span_context().is_valid:
-        return ""
     found: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(found)
     return traces.carry(found.get("traceparent", ""), found.get("tracestate", ""))
@@ -192,9 +189,15 @@ def _tracer() -> "Tracer":
 
 def _is_recorded() -> bool:
     """Tell whether spans go anywhere: without a provider the API hands them to one that drops them."""
+    return not isinstance(_api().get_tracer_provider(), _api().ProxyTracerProvider)
+
+
+@functools.cache
+def _api() -> Any:
+    # An import inside a function looks the module up, and its names, each time: for what each session asks.
     from opentelemetry import trace
 
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    return trace
 
 
 @functools.cache

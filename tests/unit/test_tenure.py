@@ -204,6 +204,10 @@ def test_the_short_way_of_a_renewal_comes_to_what_the_long_one_comes_to(
 def test_a_session_that_is_merely_due_needs_no_look_at_the_clock_before_it_is_renewed(
     tenure: Tenure, now_s: float, rules: Rules
 ):
+    if now_s < tenure.stop_at_s:
+        assert core.step(tenure, core.Tick(), now_s, rules) == (tenure, ()), (
+            "before the stop, time changes nothing"
+        )
     if core.is_due(tenure, now_s):
         assert core.step(tenure, core.Tick(), now_s, rules) == (tenure, ())
         agenda = core.agenda(tenure)
