@@ -33,7 +33,7 @@ from mediaflow.runtime.roll import Roll
 from mediaflow.runtime.session import Handler
 from mediaflow.runtime.surroundings import Surroundings
 from mediaflow.settings import Settings
-from mediaflow.store import Assignment, Changed, Hint, Store
+from mediaflow.store import Assignments, Changed, Hint, Store
 
 log: Any = structlog.get_logger("mediaflow.instance")
 
@@ -274,8 +274,8 @@ class Instance:
     async def _listen(self, group: asyncio.TaskGroup) -> None:
         async for message in self._store.inbox(self.instance_id):
             match message:
-                case Assignment(claim, incarnation) if incarnation == self.incarnation:
-                    self._reception.on_assignment(group, claim)
+                case Assignments(claims, incarnation) if incarnation == self.incarnation:
+                    self._reception.on_assignments(group, claims)
                 case Hint(session_id) if session_id in self._roll:
                     self._roll.ask_now(session_id)
                 case Changed():

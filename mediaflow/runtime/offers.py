@@ -4,12 +4,12 @@ The same offer can come twice, as a message and as the answer to a repeated POST
 would take away what was accepted since, and a late acceptance would start again what has ended since.
 """
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 
 from mediaflow.store import Claim
 
-REMEMBERED = 1000
+REMEMBERED = 5000
 """Refusals that are remembered: many more than can be under way."""
 
 
@@ -27,13 +27,13 @@ class Offers:
         return claim not in self._accepting and claim not in self._refused
 
     @contextmanager
-    def accepting(self, claim: Claim) -> Generator[None]:
+    def accepting(self, claims: Collection[Claim]) -> Generator[None]:
         """Keep others from accepting the same meanwhile."""
-        self._accepting.add(claim)
+        self._accepting.update(claims)
         try:
             yield
         finally:
-            self._accepting.discard(claim)
+            self._accepting.difference_update(claims)
 
     def count_unwanted(self, session_id: str) -> int:
         """Count one more time that a session was not wanted here, and return how often it was."""

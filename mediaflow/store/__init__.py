@@ -7,7 +7,7 @@ from mediaflow.store.ownership import idempotency_field
 from mediaflow.store.records import (
     LIVE_STATES,
     Acceptance,
-    Assignment,
+    Assignments,
     AssignStatus,
     Beat,
     CallPage,
@@ -47,7 +47,7 @@ __all__ = [
     "LOSSES",
     "Acceptance",
     "AssignStatus",
-    "Assignment",
+    "Assignments",
     "Beat",
     "CallPage",
     "CallRecord",

@@ -7,8 +7,8 @@ from mediaflow.store.link import Call
 from mediaflow.store.part import Part
 from mediaflow.store.records import Holding, Owner, StoreError, StoreUnavailable
 
-BATCH = 500
-"""Sessions in one script call at most: a bound on how long Redis serves nobody else."""
+BATCH = {"accept": 25, "renew": 250, "relinquish": 25}
+"""Sessions in one call of a script at most: a bound on how long Redis serves nobody else. A renewal is cheap."""
 
 _TAKE_KEYS = frozenset({"relinquish"})
 """Scripts that are given where the call's idempotency keys are, besides call and session."""
@@ -27,8 +27,8 @@ class Batches(Part):
         chunks: list[list[int]] = []
         calls: list[Call] = []
         for (owner, partition), indices in units.items():
-            for start in range(0, len(indices), BATCH):
-                chunk = indices[start : start + BATCH]
+            for start in range(0, len(indices), BATCH[script]):
+                chunk = indices[start : start + BATCH[script]]
                 chunks.append(chunk)
                 calls.append(self._batch_call(script, owner, partition, [items[i] for i in chunk]))
         answers: list[Any] = [None] * len(items)

@@ -17,7 +17,7 @@ from redis.exceptions import NoPermissionError
 from mediaflow.core import names
 from mediaflow.store.ask import UNREACHABLE
 from mediaflow.store.part import Part
-from mediaflow.store.records import Assignment, Changed, Claim, Hint
+from mediaflow.store.records import Assignments, Changed, Claim, Hint
 
 SILENCE_S = 5.0
 """After as long without a message the connection is tested; after twice that it is given up."""
@@ -39,7 +39,7 @@ _log: Any = structlog.get_logger(__name__)
 class Bus(Part):
     """Subscriptions that mend themselves."""
 
-    async def inbox(self, instance_id: str) -> AsyncIterator[Assignment | Hint | Changed]:
+    async def inbox(self, instance_id: str) -> AsyncIterator[Assignments | Hint | Changed]:
         """Listen for messages to an instance."""
         async for message in self._listen(self._keys.inbox_prefix + instance_id, "inbox"):
             if message is None:
@@ -47,8 +47,8 @@ class Bus(Part):
                 continue
             kind, _, rest = message.partition(" ")
             if kind == "assign":
-                for assignment in _assignments(rest):
-                    yield assignment
+                for assignments in _assignments(rest):
+                    yield assignments
             elif kind == "hint" and names.is_session_id(rest):
                 yield Hint(rest)
 
@@ -114,8 +114,9 @@ class Bus(Part):
         return message
 
 
-def _assignments(text: str) -> Iterator[Assignment]:
-    """Return the assignments of a message, those of them that are well-formed."""
+def _assignments(text: str) -> Iterator[Assignments]:
+    """Return the assignments of a message by incarnation, those of them that are well-formed."""
+    claims: dict[int, list[Claim]] = {}
     for item in text.split():
         parts = item.split("/")
         if len(parts) != 4:
@@ -129,7 +130,9 @@ def _assignments(text: str) -> Iterator[Assignment]:
             names.check_call_id(call_id)
         except names.IllegalName:
             continue
-        yield Assignment(Claim(call_id, session_id, int(fence)), int(incarnation))
+        claims.setdefault(int(incarnation), []).append(Claim(call_id, session_id, int(fence)))
+    for incarnation_of_all, found in claims.items():
+        yield Assignments(tuple(found), incarnation_of_all)
 
 
 async def _close(pubsub: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mediaflow.store.records import (
     Acceptance,
-    Assignment,
+    Assignments,
     AssignStatus,
     Beat,
     CallPage,
@@ -35,6 +35,7 @@ from mediaflow.store.records import (
     Renewal,
     SessionRef,
     SessionState,
+    StoreError,
     Written,
 )
 
@@ -80,6 +81,12 @@ class Store(Protocol):
 
     async def accept(self, owner: Owner, claim: Claim, *, timeout_s: float = 2.0) -> Acceptance:
         """Take up an assignment; on ``accepted`` the lease runs for a full ttl."""
+        ...
+
+    async def accept_many(
+        self, owner: Owner, claims: Sequence[Claim], *, timeout_s: float = 2.0
+    ) -> Sequence[Acceptance | StoreError]:
+        """Take up assignments; the answers come in their order, an error in the place of one that is damaged."""
         ...
 
     async def refuse(
@@ -216,7 +223,7 @@ class Store(Protocol):
         """Return events behind a position, in order; an empty batch if there is none yet."""
         ...
 
-    def inbox(self, instance_id: str) -> AsyncIterator[Assignment | Hint | Changed]:
+    def inbox(self, instance_id: str) -> AsyncIterator[Assignments | Hint | Changed]:
         """Listen for messages to an instance, reconnecting for ever.
 
         ``Changed("resync")`` comes first and after each gap. Messages may be lost at any time.

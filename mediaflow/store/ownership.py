@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from mediaflow.settings import Settings
@@ -21,10 +22,17 @@ from mediaflow.store.records import (
     Readoption,
     Renewal,
     SessionRef,
+    StoreError,
     Written,
 )
 
 R = TypeVar("R")
+
+MESSAGES_AT_ONCE = 20
+"""Messages whose assignments are accepted in one request: each names as many as one script grants, at most."""
+
+_Holdings = Sequence[Holding]
+_Acceptances = Sequence[Acceptance | StoreError]
 
 
 class Ownership(Batches):
@@ -33,7 +41,7 @@ class Ownership(Batches):
     def __init__(self, link: Link, settings: Settings) -> None:
         """See :class:`Part`."""
         super().__init__(link, settings)
-        self._acceptances = Gatherer[Holding, Acceptance](self._accept_all)
+        self._acceptances = Gatherer[_Holdings, _Acceptances](self._accept_all, largest=MESSAGES_AT_ONCE)
         self._relinquishments = Gatherer[Holding, Written](self._relinquish_all)
 
     async def create(self, new: NewSession, *, timeout_s: float = 2.0) -> Creation:
@@ -89,8 +97,17 @@ class Ownership(Batches):
         return None if metadata is None else Outline(metadata, text(cause or b"created"), account or b"")
 
     async def accept(self, owner: Owner, claim: Claim, *, timeout_s: float = 2.0) -> Acceptance:
-        """Take up an assignment; acceptances of one turn go out together."""
-        return await self._acceptances.submit(Holding(owner, claim), timeout_s)
+        """Take up an assignment."""
+        answer = (await self.accept_many(owner, [claim], timeout_s=timeout_s))[0]
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
+    async def accept_many(
+        self, owner: Owner, claims: Sequence[Claim], *, timeout_s: float = 2.0
+    ) -> Sequence[Acceptance | StoreError]:
+        """Take up assignments; those that are asked for in one turn go out together."""
+        return await self._acceptances.submit([Holding(owner, claim) for claim in claims], timeout_s)
 
     async def renew(
         self, owner: Owner, claim: Claim, *, new_fence: bool = False, timeout_s: float = 2.0
@@ -211,10 +228,10 @@ class Ownership(Batches):
         )
         return _written(reply)
 
-    async def _accept_all(
-        self, items: Sequence[Holding], timeout_s: float
-    ) -> Sequence[Acceptance | Exception]:
-        return _each(_acceptance, await self._ask_batches("accept", items, timeout_s))
+    async def _accept_all(self, messages: Sequence[_Holdings], timeout_s: float) -> Sequence[_Acceptances]:
+        items = [item for message in messages for item in message]
+        answers = iter(_each(_acceptance, await self._ask_batches("accept", items, timeout_s)))
+        return [list(islice(answers, len(message))) for message in messages]
 
     async def _relinquish_all(
         self, items: Sequence[Holding], timeout_s: float
@@ -227,8 +244,8 @@ def idempotency_field(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _each(parse: Callable[[Any], R], replies: Sequence[Any]) -> list[R | Exception]:
-    return [reply if isinstance(reply, Exception) else parse(reply) for reply in replies]
+def _each(parse: Callable[[Any], R], replies: Sequence[Any]) -> list[R | StoreError]:
+    return [reply if isinstance(reply, StoreError) else parse(reply) for reply in replies]
 
 
 def _written(reply: Any) -> Written:

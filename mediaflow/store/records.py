@@ -369,10 +369,10 @@ class Grant(NamedTuple):
 AssignStatus = Literal["assigned", "yielded", "skipped"]
 
 
-class Assignment(NamedTuple):
-    """Inbox message: this instance was given a session, and should accept or refuse it."""
+class Assignments(NamedTuple):
+    """Inbox message: this instance was given sessions, and should accept or refuse each of them."""
 
-    claim: Claim
+    claims: tuple[Claim, ...]
     incarnation: int
 
 

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 from harness.laboratory import SENIOR, report
 
-from mediaflow.store import Assignment, Changed, Claim, Hint
+from mediaflow.store import Assignments, Changed, Claim, Hint
 
 
 @contextlib.asynccontextmanager
@@ -28,7 +28,7 @@ async def test_an_instance_hears_of_an_assignment(lab):
     claim = await lab.queue()
     async with listening(lab.store.inbox(SENIOR.instance_id)) as following:
         offered = await lab.offer(claim, SENIOR)
-        assert await following() == Assignment(offered, SENIOR.incarnation)
+        assert await following() == Assignments((offered,), SENIOR.incarnation)
 
 
 async def test_an_instance_hears_of_all_that_one_batch_gave_it(lab):
@@ -37,7 +37,7 @@ async def test_an_instance_hears_of_all_that_one_batch_gave_it(lab):
     async with listening(lab.store.inbox(SENIOR.instance_id)) as following:
         for claim in claims:
             await lab.assign(claim, SENIOR, "batch")
-        heard = {(await following()).claim.call_id for _ in claims}
+        heard = {claim.call_id for _ in claims for claim in (await following()).claims}
     assert heard == set(call_ids)
 
 
@@ -101,4 +101,4 @@ async def test_a_call_id_of_every_allowed_character_comes_through(lab):
     claim = await lab.queue("A0._~:@+-")
     async with listening(lab.store.inbox(SENIOR.instance_id)) as following:
         offered = await lab.offer(claim, SENIOR)
-        assert await following() == Assignment(Claim("A0._~:@+-", claim.session_id, offered.fence), 1)
+        assert await following() == Assignments((Claim("A0._~:@+-", claim.session_id, offered.fence),), 1)

@@ -7,7 +7,7 @@ import itertools
 import secrets
 
 from mediaflow.core import names, partitions
-from mediaflow.store import Assignment, Claim, InstanceReport, NewSession, Owner, Store
+from mediaflow.store import Assignments, Claim, InstanceReport, NewSession, Owner, Store
 
 BEAT_INTERVAL_S = 0.2
 
@@ -82,9 +82,10 @@ class Puppet:
         """Answer the inbox until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             async for message in self.store.inbox(self.instance_id):
-                if isinstance(message, Assignment) and message.incarnation == self.incarnation:
-                    self.offered.append(message.claim)
-                    tasks.create_task(self._take(message.claim))
+                if isinstance(message, Assignments) and message.incarnation == self.incarnation:
+                    for claim in message.claims:
+                        self.offered.append(claim)
+                        tasks.create_task(self._take(claim))
 
     async def _take(self, claim: Claim) -> None:
         if self.accepting is None:

@@ -21,7 +21,7 @@ def test_the_next_offer_of_the_same_session_is_another():
 
 def test_while_an_acceptance_is_under_way_there_is_neither_a_second_nor_a_refusal():
     offers = Offers()
-    with offers.accepting(OFFER):
+    with offers.accepting([OFFER]):
         assert not offers.may_accept(OFFER)
         assert not offers.refuse(OFFER)
     assert offers.may_accept(OFFER)

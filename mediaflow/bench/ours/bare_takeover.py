@@ -7,10 +7,11 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Sequence
 
 from mediaflow import Settings
 from mediaflow.bench.saying import run, say
-from mediaflow.store import Assignment, Claim, Grant, InstanceReport, Owner, RedisStore, open_store
+from mediaflow.store import Assignments, Claim, Grant, InstanceReport, Owner, RedisStore, open_store
 
 _ASSIGNED_AT_ONCE = 100
 _HEIR = "heir"
@@ -55,16 +56,16 @@ async def _accept(store: RedisStore, heir: Owner, number: int) -> list[float]:
     """Accept what is assigned, until all are; return when each was."""
     moments_s: list[float] = []
 
-    async def accept(claim: Claim) -> None:
-        await store.accept(heir, claim)
-        moments_s.append(time.monotonic())
+    async def accept(claims: Sequence[Claim]) -> None:
+        answers = await store.accept_many(heir, claims)
+        moments_s.extend([time.monotonic()] * len(answers))
 
     async with asyncio.TaskGroup() as group:
         async for message in store.inbox(_HEIR):
-            if isinstance(message, Assignment):
-                group.create_task(accept(message.claim))
-                number -= 1
-            if number == 0:
+            if isinstance(message, Assignments):
+                group.create_task(accept(message.claims))
+                number -= len(message.claims)
+            if number <= 0:
                 break
     return moments_s
 
