@@ -5,7 +5,7 @@ A request that could not be answered raises :class:`StoreUnavailable`, and *may 
 the caller repeats it or leaves it to the lease.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from mediaflow.store.records import (
@@ -185,8 +185,10 @@ class Store(Protocol):
 
     # -- the watchdog -----------------------------------------------------------------------
 
-    async def tick(self, *, limit: int = 200, timeout_s: float = 2.0) -> list[PartitionView]:
-        """Advance lease time in every partition and look at its indexes."""
+    async def tick(
+        self, *, limit: int = 200, partitions: Sequence[int] | None = None, timeout_s: float = 2.0
+    ) -> list[PartitionView]:
+        """Advance lease time in every partition, or in those that are named, and look at its indexes."""
         ...
 
     async def sweep(self, partition: int, refs: Sequence[SessionRef], *, timeout_s: float = 2.0) -> int:
@@ -194,9 +196,20 @@ class Store(Protocol):
         ...
 
     async def sweep_dead(
-        self, instance_id: str, before_incarnation: int, reason: str, *, timeout_s: float = 5.0
+        self,
+        instance_id: str,
+        before_incarnation: int,
+        reason: str,
+        *,
+        starting_at: int = 0,
+        on_pending: Callable[[Sequence[int]], Awaitable[None]] | None = None,
+        timeout_s: float = 5.0,
     ) -> int:
-        """Make pending all that incarnations of an instance below ``before_incarnation`` own; batch by batch."""
+        """Make pending all that incarnations of an instance below ``before_incarnation`` own; part by part.
+
+        The parts are of a few partitions each, and begin with the one numbered ``starting_at``. After each that made
+        something pending ``on_pending`` is called, with its partitions. Each part has ``timeout_s``.
+        """
         ...
 
     async def assign(

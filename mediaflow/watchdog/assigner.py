@@ -14,7 +14,7 @@ from mediaflow.store import Grant, InstanceRecord, Owner, PartitionView, Store, 
 from mediaflow.telemetry.instruments import Tally
 from mediaflow.watchdog.together import together
 
-GRANT_LIMIT = 100
+GRANT_LIMIT = 25
 """Sessions in one request: a script stays short, and other requests of the partition get their turn."""
 
 _log = structlog.get_logger(__name__)

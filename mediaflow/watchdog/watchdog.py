@@ -92,6 +92,8 @@ class Watchdog:
         self._assigner = Assigner(
             store, settings.accept_ttl, clock=self._clock, random=random, outcomes=self.meter.assigned
         )
+        self._random = random
+        self._assigning = asyncio.Lock()
         self._vigil = Vigil(watch_s=settings.renew_interval_s)
         self._instances: list[InstanceRecord] = []
         self._woken = asyncio.Event()
@@ -172,10 +174,19 @@ class Watchdog:
             self._tell(Hinted(registry=True))
             await self._poll_if_due(attendance)
             views = await self._tick()
-        may_be_given = [one for one in self._instances if self._vigil.may_place(one.instance_id)]
-        await self._assigner.assign(views, may_be_given, self._vigil.beats_at_s)
+        await self._assign(views)
         if damage is not None:
             raise damage
+
+    async def _assign(self, views: Sequence[PartitionView]) -> None:
+        may_be_given = [one for one in self._instances if self._vigil.may_place(one.instance_id)]
+        await self._assigner.assign(views, may_be_given, self._vigil.beats_at_s)
+
+    async def _assign_in(self, partitions: Sequence[int]) -> None:
+        """Assign what just became pending: it need not wait for all the rest to be swept."""
+        # One at a time: each has to know what the one before has given away.
+        async with self._assigning:
+            await self._assign(await self._store.tick(limit=TICK_LIMIT, partitions=partitions))
 
     async def _poll_if_due(self, attendance: Attendance) -> None:
         asked_at_s = self._clock.monotonic_s()
@@ -202,7 +213,14 @@ class Watchdog:
     async def _discharge(self, duty: Duty) -> None:
         match duty:
             case SweepDead(instance_id, before_incarnation, reason):
-                orphaned = await self._store.sweep_dead(instance_id, before_incarnation, reason)
+                orphaned = await self._store.sweep_dead(
+                    instance_id,
+                    before_incarnation,
+                    reason,
+                    # Each watchdog that found the same death begins elsewhere: they share the work.
+                    starting_at=self._random.randrange(self._store.partitions),
+                    on_pending=self._assign_in,
+                )
                 self.orphaned += orphaned
                 if orphaned:  # else a process that was drained would be told of as dead
                     _log.warning("swept", instance=instance_id, reason=reason, sessions=orphaned)

@@ -184,6 +184,61 @@ async def test_a_dead_process_loses_its_calls_at_once(quick, memory_store):
     watch.assert_within(0.5, "the dead process's calls were another's")
 
 
+async def test_of_many_calls_of_a_dead_process_the_first_run_elsewhere_before_the_last_is_swept(
+    quick, memory_store, monkeypatch
+):
+    monkeypatch.setattr("mediaflow.store.sweeping.PART", 1)
+    network = Exchange()
+    dying, other = (
+        Puppet(memory_store, "dying", address="10.0.0.1:1"),
+        Puppet(memory_store, "other", slots=20),
+    )
+    watchdog = Watchdog(memory_store, quick, probe=network)
+    held_at_parts: list[int] = []
+    tick = memory_store.tick
+
+    async def tick_when_all_is_assigned(*, limit: int, partitions=None):
+        if partitions is not None:
+            given = watchdog.assigned
+            await eventually(lambda: len(other.held) == given, 5)
+            held_at_parts.append(len(other.held))
+        return await tick(limit=limit, partitions=partitions)
+
+    monkeypatch.setattr(memory_store, "tick", tick_when_all_is_assigned)
+    async with running(dying.live(), other.live(), watchdog.run()):
+        await eventually(lambda: network.lines, 2)
+        calls = [f"call-{number}" for number in range(8)]
+        for call_id in calls:
+            await dying.create(call_id)
+        dying.beating = dying.renewing = False
+        network.cut("refusing")
+        await eventually(hold(other, *calls), 5)
+    partitions = {partition_of(call_id, 32) for call_id in calls}
+    assert len(held_at_parts) == len(partitions) > 2
+    assert held_at_parts == sorted(set(held_at_parts)), "each part was assigned before the next was swept"
+    assert len({claim.session_id for claim in other.offered}) == len(other.offered) == 8
+
+
+async def test_one_place_that_is_left_is_given_to_one_of_two_dead_processes_and_not_to_both(
+    quick, memory_store
+):
+    network = Exchange()
+    dying = [Puppet(memory_store, name, address=f"10.0.0.{name}:1") for name in ("1", "2")]
+    other = Puppet(memory_store, "other", slots=1)
+    watchdog = Watchdog(memory_store, quick, probe=network)
+    async with running(*(one.live() for one in dying), watchdog.run()):
+        await eventually(lambda: len(network.lines) == 2, 2)
+        for one in dying:
+            await one.create(f"call-{one.instance_id}")
+            one.beating = one.renewing = False
+        async with running(other.live()):
+            await eventually(lambda: "other" in watchdog._vigil.incarnations, 5)
+            network.cut("refusing")
+            await eventually(lambda: watchdog.orphaned == 2 and len(other.held) == 1, 5)
+            await eventually(lambda: watchdog.pending == 1, 5)
+    assert len(other.offered) == 1
+
+
 @pytest.mark.parametrize("state", ["up", "silent"])
 async def test_a_connection_that_breaks_proves_nothing_by_itself(quick, memory_store, state):
     network = Exchange()
