@@ -79,7 +79,7 @@ async def dispatch(queue: JobQueue, stage: Stage) -> dict[str, float]:
 
 async def drain(queue: JobQueue, stage: Stage) -> dict[str, float]:
     """Return how many jobs of 0 to 10 ms one process runs a second, enqueued before it starts."""
-    number = stage.scaled(5000, 300)
+    number = stage.scaled(2000, 300)
     async with _client(queue, stage, "fill", number) as client:
         await client.tell("go")
         await client.says("asked")

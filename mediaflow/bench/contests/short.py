@@ -7,7 +7,7 @@ from mediaflow.bench.stage import Stage
 
 
 async def _ours(stage: Stage) -> dict[str, float]:
-    number = stage.scaled(5000, 300)
+    number = stage.scaled(2000, 300)
     said = await stage.result("mediaflow.bench.ours.short", number)
     return {"rate": said["ran"] / said["ran_s"]}
 
