@@ -10,7 +10,7 @@ from mediaflow.bench.contest import Contest, Contestant, Metric
 from mediaflow.bench.contests.filling import fill
 from mediaflow.bench.figures import quantile
 from mediaflow.bench.ours.moments import read_moments
-from mediaflow.bench.program import Program
+from mediaflow.bench.program import Program, cpu_s
 from mediaflow.bench.stage import Stage, Unfit
 
 HEIRS = 2
@@ -27,36 +27,39 @@ async def _ours(stage: Stage) -> dict[str, float]:
     number = stage.size
     starts = stage.scratch / f"starts-{time.monotonic_ns()}"
     async with AsyncExitStack() as running, _victim(stage, number) as victim:
-        await running.enter_async_context(
-            stage.program("mediaflow.watchdog", "--port", 0, "--lease-ttl", _ttl_s(stage))
-        )
+        watchdog = stage.program("mediaflow.watchdog", "--port", 0, "--lease-ttl", _ttl_s(stage))
+        programs = [await running.enter_async_context(watchdog)]
         for _ in range(HEIRS):
-            heir = await running.enter_async_context(
-                stage.program(
-                    *_worker(stage),
-                    *("--app", "mediaflow.bench.ours.starts:handle"),
-                    environment={"BENCH_STARTS": str(starts)},
-                )
+            heir = stage.program(
+                *_worker(stage),
+                *("--app", "mediaflow.bench.ours.starts:handle"),
+                environment={"BENCH_STARTS": str(starts)},
             )
-            await heir.ready()
-        await asyncio.sleep(
-            _ttl_s(stage) / 3 + _SETTLED_S
-        )  # it sweeps nothing before a renewal interval is over
+            programs.append(await running.enter_async_context(heir))
+            await programs[-1].ready()
+        await asyncio.sleep(_ttl_s(stage) / 3 + _SETTLED_S)  # it sweeps nothing before a renewal is due
         await _watch_scripts(stage)
+        spent_s = _spent_s(stage, programs)
         killed_at_ns = time.monotonic_ns()
         victim.kill()
         moments_ns = await _moments(starts, number)
-        took_s = [(moment_ns - killed_at_ns) / 1e9 for moment_ns in moments_ns]
-        return _figures(took_s) | {"longest script": await _longest_script_ms(stage)}
+        spent_s = _spent_s(stage, programs) - spent_s
+    took_s = [(moment_ns - killed_at_ns) / 1e9 for moment_ns in moments_ns]
+    return await _figures(stage, took_s, spent_s)
 
 
 async def _bare(stage: Stage) -> dict[str, float]:
-    number = stage.size
-    async with _victim(stage, number) as victim:
+    async with _victim(stage, stage.size) as victim:
         victim.kill()
         await _watch_scripts(stage)
-        said = await stage.result("mediaflow.bench.ours.bare_takeover", _VICTIM, number)
-        return _figures(said["seconds"]) | {"longest script": await _longest_script_ms(stage)}
+        spent_s = _spent_s(stage)
+        said = await stage.result("mediaflow.bench.ours.bare_takeover", _VICTIM, stage.size)
+        return await _figures(stage, said["seconds"], _spent_s(stage) - spent_s + said["cpu_s"])
+
+
+def _spent_s(stage: Stage, programs: Sequence[Program] = ()) -> float:
+    """Return the CPU time that Redis and the programs have used."""
+    return cpu_s(stage.redis_pid) + sum(program.cpu_s() for program in programs)
 
 
 def _ttl_s(stage: Stage) -> float:
@@ -91,8 +94,13 @@ async def _moments(starts: Path, number: int) -> Sequence[int]:
         ) from None
 
 
-def _figures(took_s: Sequence[float]) -> dict[str, float]:
-    return {"half": quantile(took_s, 0.5), "all": max(took_s)}
+async def _figures(stage: Stage, took_s: Sequence[float], spent_s: float) -> dict[str, float]:
+    return {
+        "half": quantile(took_s, 0.5),
+        "all": max(took_s),
+        "longest script": await _longest_script_ms(stage),
+        "CPU": 1e6 * spent_s / len(took_s),
+    }
 
 
 async def _watch_scripts(stage: Stage) -> None:
@@ -109,11 +117,15 @@ async def _longest_script_ms(stage: Stage) -> float:
 
 TAKEOVER = Contest(
     name="takeover",
-    title=f"from the SIGKILL of a worker to its sessions running on {HEIRS} others, at a lease of {LEASE_TTL_S:g} s",
+    title=(
+        f"from the SIGKILL of a worker to its sessions running on {HEIRS} others, at a lease of {LEASE_TTL_S:g} s; "
+        "CPU of all processes and Redis, a session"
+    ),
     metrics=(
         Metric("half", "s", "lower"),
         Metric("all", "s", "lower"),
         Metric("longest script", "ms", "lower"),
+        Metric("CPU", "µs", "lower"),
     ),
     ours=Contestant("watchdog and workers", _ours),
     others=(Contestant("the bare scripts, asked for by one loop", _bare, is_limit=True),),

@@ -23,7 +23,7 @@ async def _main(dead: str, number: int) -> None:
     listening = asyncio.create_task(_accept(store, heir, number))
     await asyncio.sleep(0.5)  # the inbox is subscribed to
     records = {record.instance_id: record for record in await store.instances()}
-    began_s = time.monotonic()
+    began_s, spent_s = time.monotonic(), time.process_time()
     await store.sweep_dead(dead, records[dead].incarnation + 1, "process died")
     while waiting := [
         (view.partition, view.waiting) for view in await store.tick(limit=1000) if view.waiting
@@ -40,7 +40,7 @@ async def _main(dead: str, number: int) -> None:
             )
         )
     moments_s = await listening
-    say(seconds=[moment_s - began_s for moment_s in moments_s])
+    say(seconds=[moment_s - began_s for moment_s in moments_s], cpu_s=time.process_time() - spent_s)
     await store.close()
 
 
