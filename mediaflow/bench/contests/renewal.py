@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from mediaflow.bench.contest import Contest, Contestant, Metric
-from mediaflow.bench.contests.filling import fill
+from mediaflow.bench.contests.filling import fill, sessions
 from mediaflow.bench.program import Program, cpu_s, rss_bytes
 from mediaflow.bench.stage import Stage, Unfit
 from mediaflow.settings import Settings
@@ -75,7 +75,7 @@ async def _ours(stage: Stage) -> dict[str, float]:
 
 def _question(stage: Stage) -> tuple[int, float, float]:
     """Return how many sessions, of which lease, and how long to look: three renewals of each, where there is time."""
-    return stage.size, stage.scaled(10.0, 3.0), stage.scaled(10.0, 1.5)
+    return sessions(stage), stage.scaled(10.0, 3.0), stage.scaled(10.0, 1.5)
 
 
 async def _renewed(url: str) -> float:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from mediaflow.bench.contest import Contest, Contestant, Metric
-from mediaflow.bench.contests.filling import fill
+from mediaflow.bench.contests.filling import fill, sessions
 from mediaflow.bench.figures import quantile
 from mediaflow.bench.ours.moments import read_moments
 from mediaflow.bench.program import Program, cpu_s
@@ -24,7 +24,7 @@ _DEADLINE_S = 40.0
 
 
 async def _ours(stage: Stage) -> dict[str, float]:
-    number = stage.size
+    number = sessions(stage)
     starts = stage.scratch / f"starts-{time.monotonic_ns()}"
     async with AsyncExitStack() as running, _victim(stage, number) as victim:
         watchdog = stage.program("mediaflow.watchdog", "--port", 0, "--lease-ttl", _ttl_s(stage))
@@ -49,11 +49,12 @@ async def _ours(stage: Stage) -> dict[str, float]:
 
 
 async def _bare(stage: Stage) -> dict[str, float]:
-    async with _victim(stage, stage.size) as victim:
+    number = sessions(stage)
+    async with _victim(stage, number) as victim:
         victim.kill()
         await _watch_scripts(stage)
         spent_s = _spent_s(stage)
-        said = await stage.result("mediaflow.bench.ours.bare_takeover", _VICTIM, stage.size)
+        said = await stage.result("mediaflow.bench.ours.bare_takeover", _VICTIM, number)
         return await _figures(stage, said["seconds"], _spent_s(stage) - spent_s + said["cpu_s"])
 
 
@@ -67,7 +68,7 @@ def _ttl_s(stage: Stage) -> float:
 
 
 def _worker(stage: Stage) -> tuple[str, *tuple[object, ...]]:
-    return ("mediaflow.worker", "--port", 0, "--slots", stage.size, "--lease-ttl", _ttl_s(stage))
+    return ("mediaflow.worker", "--port", 0, "--slots", sessions(stage), "--lease-ttl", _ttl_s(stage))
 
 
 @asynccontextmanager
