@@ -134,7 +134,7 @@ def figure(value: float, unit: str) -> str:
 def conditions_line(conditions: Conditions) -> str:
     """Say the conditions in one paragraph."""
     versions = ", ".join(f"{name} {told or 'missing'}" for name, told in conditions.packages.items())
-    run = "quick run: figures mean nothing" if conditions.quick else f"median of {conditions.rounds} pairs"
+    run = "quick run: figures mean nothing" if conditions.quick else f"rounds: {conditions.rounds}"
     return (
         f"{conditions.cpu}, {conditions.cores} cores, load average {conditions.load_average:g} at the start, "
         f"{conditions.system}, {conditions.python}, {conditions.redis_server}; {versions}; {run}"
