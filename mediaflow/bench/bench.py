@@ -1,5 +1,7 @@
 """One run of the bench, from the stage to the report."""
 
+import asyncio
+import signal
 from collections.abc import Callable, Sequence
 
 from mediaflow.bench.conditions import observe
@@ -34,7 +36,11 @@ async def bench(
     Raises:
         NoServerError: There is no Redis to measure with.
         EmbeddedStoreError: It does not start.
+        asyncio.CancelledError: SIGTERM; nothing is left running.
     """
+    task = asyncio.current_task()
+    if task is not None:  # whoever stops us in order has what runs stopped in order too
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     conditions = observe(find(), peers(contests), quick=quick, rounds=rounds)
     played: list[tuple[Contest, list[Duel]]] = []
     async with stage(quick=quick) as ready:

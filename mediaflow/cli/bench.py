@@ -88,6 +88,8 @@ def _run(contests: Sequence[Contest], rounds: int, *, quick: bool) -> Report:
 
         try:
             return asyncio.run(bench(contests, rounds, quick=quick, told=told))
+        except asyncio.CancelledError:
+            raise click.Abort from None
         except EmbeddedStoreError as error:
             raise StartError(str(error)) from None
 
