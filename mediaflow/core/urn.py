@@ -15,9 +15,12 @@ class Urn:
 
     Args:
         balls: Each name once, with its number. Their order decides which draw means whom.
+
+    Attributes:
+        total: Balls of all names.
     """
 
-    __slots__ = ("_balls", "_names", "_places", "_sums")
+    __slots__ = ("_balls", "_names", "_places", "_sums", "_widest", "total")
 
     def __init__(self, balls: Iterable[tuple[str, int]] = ()) -> None:
         self._names: list[str] = []
@@ -28,6 +31,8 @@ class Urn:
         self._places = {name: place for place, name in enumerate(self._names, 1)}
         # At place i stands the sum of the places above i - (i & -i), up to i.
         self._sums = [0, *(max(0, number) for number in self._balls)]
+        self._widest = 1 << len(self._names).bit_length()
+        self.total = sum(self._sums)
         for place in range(1, len(self._sums)):
             parent = place + (place & -place)
             if parent < len(self._sums):
@@ -36,15 +41,6 @@ class Urn:
     def __contains__(self, name: str) -> bool:
         """Tell whether a name is in it, with or without balls."""
         return name in self._places
-
-    @property
-    def total(self) -> int:
-        """Balls of all names."""
-        place, total = len(self._names), 0
-        while place:
-            total += self._sums[place]
-            place &= place - 1
-        return total
 
     def balls(self, name: str) -> int:
         """Return the number of a name, which may be below zero; 0 if it is not in the urn."""
@@ -59,9 +55,12 @@ class Urn:
         before = self._balls[place - 1]
         self._balls[place - 1] = before + number
         change = max(0, before + number) - max(0, before)
-        while change and place < len(self._sums):
-            self._sums[place] += change
-            place += place & -place
+        if change:
+            self.total += change
+            sums = self._sums
+            while place < len(sums):
+                sums[place] += change
+                place += place & -place
 
     def remove(self, name: str) -> None:
         """Take a name out, with all its balls; none can be put in again."""
@@ -93,16 +92,15 @@ class Urn:
     def _draw(self, random_unit: float) -> str | None:
         if not 0 <= random_unit < 1:
             raise ValueError(f"random_unit = {random_unit}: use 0 or more, and less than 1")
-        total = self.total
-        if not total:
+        if not self.total:
             return None
         # The product can round up to the total itself; the last ball is then the one that was meant.
-        ball = min(int(random_unit * total), total - 1)
-        place, stride = 0, 1 << len(self._names).bit_length()
+        ball = min(int(random_unit * self.total), self.total - 1)
+        sums, place, stride = self._sums, 0, self._widest
         while stride:
             further = place + stride
-            if further < len(self._sums) and self._sums[further] <= ball:
+            if further < len(sums) and sums[further] <= ball:
                 place = further
-                ball -= self._sums[further]
+                ball -= sums[further]
             stride >>= 1
         return self._names[place]

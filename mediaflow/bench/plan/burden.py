@@ -7,6 +7,8 @@ import msgspec
 
 from mediaflow.bench.plan.costs import Costs
 from mediaflow.bench.plan.demand import Demand
+from mediaflow.core.vigil import QUIET_S
+from mediaflow.runtime.registration import HEARTBEAT_INTERVAL_S
 
 GIB = 2**30
 CORE_US = 1e6
@@ -18,8 +20,8 @@ READINGS_A_WATCHDOG = 2.0
 TICKS = 2.0
 """Looks at each partition by each watchdog, a second."""
 
-LONGEST_READING_S = 0.5
-"""A watchdog reads the registry so often."""
+LONGEST_READING_S = QUIET_S - HEARTBEAT_INTERVAL_S
+"""A reading that takes longer makes instances look silent that are not."""
 
 LONELY = 1000
 """A part of the lease so small that renewals meet no others in it."""

@@ -70,7 +70,7 @@ def limits(burden: Burden, load: Load, registry: Load, balancers: int) -> list[L
             workers * (costs.reader_us + costs.redis_reading_us) / CORE_US,
             LONGEST_READING_S,
             "s",
-            "a watchdog reads it twice a second, and sweeps and assigns in between",
+            "an instance beats once a second; who seems silent for 1.5 s, a reading included, is given no sessions",
             fewer,
         ),
         Limit(
