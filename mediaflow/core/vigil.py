@@ -17,9 +17,12 @@ Not guaranteed: that the dead are found at once. An instance that was never reac
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mediaflow.core.lease import LEASE_CLOCK_CAP_S
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 TICK_INTERVAL_S = LEASE_CLOCK_CAP_S / 2
 """Longest time between two ticks."""
@@ -150,7 +153,7 @@ class Vigil:
         reached: Incarnations that we have been connected to.
         dead: Incarnations that are dead though the registry may show them.
         beats_at_s: When the last heartbeat of each instance came.
-        duties: What is to be done, in order.
+        owed: What is to be done, in order; of one kind for one instance the newest stands, for it covers the older.
     """
 
     watch_s: float
@@ -164,7 +167,12 @@ class Vigil:
     reached: Mapping[str, int] = field(default_factory=dict[str, int])
     dead: Mapping[str, Death] = field(default_factory=dict[str, Death])
     beats_at_s: Mapping[str, float] = field(default_factory=dict[str, float])
-    duties: tuple[Duty, ...] = ()
+    owed: Mapping[tuple[type[Duty], str], Duty] = field(default_factory=dict[tuple[type[Duty], str], Duty])
+
+    @property
+    def duties(self) -> tuple[Duty, ...]:
+        """What is to be done, in order."""
+        return tuple(self.owed.values())
 
     def may_sweep(self, now_s: float) -> bool:
         """Tell whether an expired lease proves that its owner did not renew it."""
@@ -184,7 +192,7 @@ class Vigil:
 
     def wake_at_s(self) -> float:
         """Return when there is something to do next, if nothing happens before."""
-        if self.duties:
+        if self.owed:
             return self.ticked_at_s + MIN_TICK_INTERVAL_S
         return min(self.tick_at_s, self.poll_at_s)
 
@@ -218,7 +226,8 @@ def step(vigil: Vigil, event: VigilEvent, now_s: float) -> Vigil:
         case Refused(instance_id, incarnation):
             return _refused(vigil, instance_id, incarnation, now_s)
         case Done(duty):
-            return replace(vigil, duties=tuple(owed for owed in vigil.duties if owed != duty))
+            # A newer duty of its kind, for the same instance, is still to be done.
+            return replace(vigil, owed=_without(vigil.owed, _kind(duty))) if _owes(vigil, duty) else vigil
 
 
 def _answered(vigil: Vigil, generation: int, now_s: float) -> Vigil:
@@ -277,7 +286,7 @@ def _polled(vigil: Vigil, seen: Sequence[Seen], now_s: float) -> Vigil:
             for name, death in vigil.dead.items()
             if _still_dead(death, incarnations.get(name), beats_at_s.get(name), now_s)
         },
-        duties=_owe(vigil.duties, [*restarted, *expired]),
+        owed=_owe(vigil.owed, [*restarted, *expired]),
     )
 
 
@@ -293,16 +302,31 @@ def _refused(vigil: Vigil, instance_id: str, incarnation: int, now_s: float) -> 
     died = "process died"
     return replace(
         vigil,
-        reached={name: number for name, number in vigil.reached.items() if name != instance_id},
+        reached=_without(vigil.reached, instance_id),
         dead={**vigil.dead, instance_id: Death(incarnation, now_s)},
-        duties=_owe(
-            vigil.duties,
+        owed=_owe(
+            vigil.owed,
             [SweepDead(instance_id, incarnation + 1, died), StrikeOff(instance_id, incarnation, died)],
         ),
     )
 
 
-def _owe(owed: Sequence[Duty], more: Sequence[Duty]) -> tuple[Duty, ...]:
-    """Add duties; of one kind for one instance the newest stands, because it covers the older ones."""
-    found = {(type(duty), duty.instance_id): duty for duty in (*owed, *more)}
-    return tuple(found.values())
+def _owes(vigil: Vigil, duty: Duty) -> bool:
+    return vigil.owed.get(_kind(duty)) == duty
+
+
+def _owe(
+    owed: Mapping[tuple[type[Duty], str], Duty], more: Sequence[Duty]
+) -> dict[tuple[type[Duty], str], Duty]:
+    return {**owed, **{_kind(duty): duty for duty in more}}
+
+
+def _kind(duty: Duty) -> tuple[type[Duty], str]:
+    return type(duty), duty.instance_id
+
+
+def _without(known: Mapping[_Key, _Value], key: _Key) -> dict[_Key, _Value]:
+    """Copy all but one: what a fleet's every member costs, when a thousand of them die at once."""
+    left = dict(known)
+    left.pop(key, None)
+    return left

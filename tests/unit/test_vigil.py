@@ -47,7 +47,7 @@ def seen(incarnation=1, *, beat_at_s=0.0, alive=True, name="a"):
 
 def settled(vigil):
     """The same with all duties done."""
-    return dataclasses.replace(vigil, duties=())
+    return dataclasses.replace(vigil, owed={})
 
 
 # -- warm-up ------------------------------------------------------------------------------------
