@@ -1,5 +1,6 @@
 """The store as a register of instances, with a lease clock of its own."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -8,6 +9,9 @@ from mediaflow.store.link import Call
 from mediaflow.store.part import CAP_MS, Part, text
 from mediaflow.store.records import Beat, InstanceRecord, InstanceReport
 from mediaflow.store.scripts import load
+
+PAGE = 250
+"""Instances in one reading at most: a bound on how long Redis, and this process, serve nobody else."""
 
 
 class Registry(Part):
@@ -43,37 +47,53 @@ class Registry(Part):
         return text(reply[0]) == "left"
 
     async def instances(self, *, timeout_s: float = 2.0) -> list[InstanceRecord]:
-        """Return all instances that are registered, by id."""
-        lease_ms, records, expiries = await self._ask_registry("roster", [], timeout_s=timeout_s)
-        now_ms = int(lease_ms)
-        expires_at = {
-            text(name): int(float(score)) for name, score in zip(expiries[::2], expiries[1::2], strict=True)
-        }
-        ttl_ms = int(self._settings.lease_ttl * 1000)
+        """Return all instances that are registered, by id.
+
+        A large fleet is read page by page, so that neither Redis nor this process is kept from all else meanwhile. Each
+        instance is shown as it was at some moment of the reading.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        await self._ensure_claimed(timeout_s)
+        # The index has whoever has a record: a script writes it first, and removes it last.
+        (names,) = await self._asker.commands(
+            [("ZRANGE", self._keys.registry[1], 0, -1)], timeout_s=timeout_s
+        )
+        names.sort()
         found: list[InstanceRecord] = []
-        for name, record in zip(records[::2], records[1::2], strict=True):
-            expiry_ms = expires_at.get(text(name), 0)
-            incarnation, _, _, _, encoded = record.split(b"|", 4)
-            report = msgspec.json.decode(encoded, type=InstanceReport)
-            found.append(
-                InstanceRecord(
-                    instance_id=report.instance_id,
-                    incarnation=int(incarnation),
-                    rank=report.rank,
-                    address=report.address,
-                    slots=report.slots,
-                    used=report.used,
-                    state=report.state,
-                    version=report.version,
-                    started_at_ms=report.started_at_ms,
-                    heartbeat_age_ms=max(0, now_ms - (expiry_ms - ttl_ms)),
-                    alive=expiry_ms > now_ms,
-                    load=report.load,
-                    overloaded=report.overloaded,
-                    renewals_per_s=report.renewals_per_s,
-                )
+        # A page is read even where nobody is: the script keeps the registry's lease time going.
+        for first in range(0, max(1, len(names)), PAGE):
+            left_s = max(deadline_s - loop.time(), 0.001)
+            lease_ms, records, expiries = await self._ask_registry(
+                "roster", names[first : first + PAGE], timeout_s=left_s
             )
-        return sorted(found, key=lambda one: one.instance_id)
+            found += [
+                self._record(record, int(lease_ms), int(float(expiry)))
+                for record, expiry in zip(records, expiries, strict=True)
+                if record is not None and expiry is not None
+            ]
+        return found
+
+    def _record(self, record: bytes, now_ms: int, expires_at_ms: int) -> InstanceRecord:
+        incarnation, _, _, _, encoded = record.split(b"|", 4)
+        report = msgspec.json.decode(encoded, type=InstanceReport)
+        ttl_ms = int(self._settings.lease_ttl * 1000)
+        return InstanceRecord(
+            instance_id=report.instance_id,
+            incarnation=int(incarnation),
+            rank=report.rank,
+            address=report.address,
+            slots=report.slots,
+            used=report.used,
+            state=report.state,
+            version=report.version,
+            started_at_ms=report.started_at_ms,
+            heartbeat_age_ms=max(0, now_ms - (expires_at_ms - ttl_ms)),
+            alive=expires_at_ms > now_ms,
+            load=report.load,
+            overloaded=report.overloaded,
+            renewals_per_s=report.renewals_per_s,
+        )
 
     async def _ask_registry(self, script: str, args: list[str | bytes | int], *, timeout_s: float) -> Any:
         await self._ensure_claimed(timeout_s)

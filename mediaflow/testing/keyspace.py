@@ -52,7 +52,7 @@ _COMMANDS = frozenset(
     for line in (
         "time publish exists del pexpire persist pttl get set",
         "hset hsetnx hget hmget hgetall hlen hdel sadd srem scard smembers",
-        "zadd zrem zcard zscore zrange zrangebyscore xadd xlen xrange xrevrange",
+        "zadd zrem zcard zscore zmscore zrange zrangebyscore xadd xlen xrange xrevrange",
     )
     for name in line.split()
 )
@@ -242,6 +242,9 @@ class Keyspace:
     def _zscore(self, key: bytes, member: bytes) -> bytes | None:
         found: SortedSet | None = self._find(key, SortedSet)
         return number(found[member]) if found and member in found else None
+
+    def _zmscore(self, key: bytes, *members: bytes) -> list[bytes | None]:
+        return [self._zscore(key, member) for member in members]
 
     def _zrange(self, key: bytes, first: bytes, last: bytes, *options: bytes) -> list[bytes]:
         ordered = self._make_ordered(key)

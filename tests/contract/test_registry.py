@@ -4,6 +4,8 @@ import asyncio
 
 from harness.laboratory import report
 
+from mediaflow.store import registry
+
 
 async def test_an_instance_is_shown_as_it_described_itself(lab):
     beat = await lab.store.heartbeat(report())
@@ -86,6 +88,41 @@ async def test_a_draining_instance_has_no_free_slots(lab):
 async def test_instances_are_listed_by_name(lab):
     await asyncio.gather(*(lab.store.heartbeat(report(name)) for name in ("b", "a", "c")))
     assert [one.instance_id for one in await lab.store.instances()] == ["a", "b", "c"]
+
+
+async def test_a_fleet_of_several_pages_is_shown_whole(lab, monkeypatch):
+    monkeypatch.setattr(registry, "PAGE", 2)
+    for name in ("e", "b", "a", "d", "c"):
+        await lab.store.heartbeat(report(name))
+    assert [one.instance_id for one in await lab.store.instances()] == ["a", "b", "c", "d", "e"]
+
+
+async def test_who_leaves_or_beats_while_a_fleet_is_read_costs_nobody_else_its_place(lab, monkeypatch):
+    monkeypatch.setattr(registry, "PAGE", 1)
+    beats = {name: await lab.store.heartbeat(report(name)) for name in "abcd"}
+    read_page, pages = lab.store._ask_registry, []
+
+    async def read_and_meddle(script, args, *, timeout_s):
+        page = await read_page(script, args, timeout_s=timeout_s)
+        if script == "roster":
+            pages.append(args)
+            if len(pages) == 1:
+                await lab.store.leave("c", beats["c"].incarnation, "drained")
+                for name in "ad":
+                    await lab.store.heartbeat(report(name, incarnation=beats[name].incarnation))
+        return page
+
+    monkeypatch.setattr(lab.store, "_ask_registry", read_and_meddle)
+    assert [one.instance_id for one in await lab.store.instances()] == ["a", "b", "d"]
+    assert len(pages) == 4
+
+
+async def test_the_registry_of_nobody_keeps_its_lease_time_going(lab):
+    await lab.store.instances()
+    before = int(lab.raw.hget(lab.keys.registry[0], "lease_ms"))
+    await asyncio.sleep(0.005)
+    assert await lab.store.instances() == []
+    assert int(lab.raw.hget(lab.keys.registry[0], "lease_ms")) > before
 
 
 async def test_coming_draining_and_going_are_events(lab):

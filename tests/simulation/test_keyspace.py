@@ -35,6 +35,7 @@ def command_of(rng: random.Random):
             ("ZREM", key, word),
             ("ZCARD", key),
             ("ZSCORE", key, word),
+            ("ZMSCORE", key, word, "absent"),
             ("ZRANGE", key, 0, -1),
             ("ZRANGE", key, 0, -1, "WITHSCORES"),
             ("ZRANGEBYSCORE", key, "-inf", bound),

@@ -1,12 +1,16 @@
--- Read all registered instances, and keep the registry's lease time going: with nobody left to beat it would
--- stand still, and the last ones would look alive for ever.
+-- Read instances of the registry, and keep its lease time going: with nobody left to beat it would stand still, and
+-- the last ones would look alive for ever.
 -- KEYS: registry
--- ARGV: registry
--- RETURNS: lease_ms records[instance record…] expiries[instance score…]
+-- ARGV: registry, then each instance that is wanted
+-- RETURNS: lease_ms records[record or nothing…] expiries[score or nothing…]
 -- USES: registry time plan
 -- FLAGS: allow-oom
 
-local found = {integer(lease_ms), redis.call('HGETALL', RECORDS), redis.call('ZRANGE', INSTANCES, 0, -1, 'WITHSCORES')}
+local records, expiries = {}, {}
+if #ARGV > 2 then
+  records = redis.call('HMGET', RECORDS, unpack(ARGV, 3))
+  expiries = redis.call('ZMSCORE', INSTANCES, unpack(ARGV, 3))
+end
 record('HSET', CLOCK, 'lease_ms', integer(lease_ms), 'wall_ms', integer(wall_ms))
 carry_out()
-return found
+return {integer(lease_ms), records, expiries}
