@@ -36,6 +36,9 @@ POLL_INTERVAL_S = 0.5
 MIN_POLL_INTERVAL_S = 0.05
 """Shortest time between two looks at the registry."""
 
+PAUSE_PER_POLL = 4
+"""Times the last look's length, what passes before a hint brings on the next: a large fleet's are not all it does."""
+
 QUIET_S = 1.5
 """An instance whose last heartbeat was so old when the registry was read is given nothing, though it has not expired.
 
@@ -104,9 +107,10 @@ class Ticked(NamedTuple):
 
 
 class Polled(NamedTuple):
-    """The registry was read."""
+    """The registry was read, which took ``took_s``."""
 
     seen: Sequence[Seen]
+    took_s: float = 0.0
 
 
 class Reached(NamedTuple):
@@ -149,6 +153,7 @@ class Vigil:
         sweep_from_s: When the warm-up is over.
         tick_at_s, poll_at_s: When the next tick and the next look at the registry are due.
         ticked_at_s, polled_at_s: When the last ones were.
+        poll_from_s: Before that no hint brings the next look on.
         incarnations: Of the instances in the registry.
         reached: Incarnations that we have been connected to.
         dead: Incarnations that are dead though the registry may show them.
@@ -163,6 +168,7 @@ class Vigil:
     poll_at_s: float = 0.0
     ticked_at_s: float = 0.0
     polled_at_s: float = 0.0
+    poll_from_s: float = 0.0
     incarnations: Mapping[str, int] = field(default_factory=dict[str, int])
     reached: Mapping[str, int] = field(default_factory=dict[str, int])
     dead: Mapping[str, Death] = field(default_factory=dict[str, Death])
@@ -217,8 +223,8 @@ def step(vigil: Vigil, event: VigilEvent, now_s: float) -> Vigil:
             return _hinted(vigil, registry=registry, now_s=now_s)
         case Ticked():
             return _ticked(vigil, event, now_s)
-        case Polled(seen):
-            return _polled(vigil, seen, now_s)
+        case Polled(seen, took_s):
+            return _polled(vigil, seen, took_s, now_s)
         case Reached(instance_id, incarnation):
             if vigil.incarnations.get(instance_id) != incarnation:
                 return vigil
@@ -246,7 +252,7 @@ def _hinted(vigil: Vigil, *, registry: bool, now_s: float) -> Vigil:
     tick_at_s = min(vigil.tick_at_s, max(now_s, vigil.ticked_at_s + MIN_TICK_INTERVAL_S))
     poll_at_s = vigil.poll_at_s
     if registry:
-        poll_at_s = min(poll_at_s, max(now_s, vigil.polled_at_s + MIN_POLL_INTERVAL_S))
+        poll_at_s = min(poll_at_s, max(now_s, vigil.poll_from_s))
     return replace(vigil, tick_at_s=tick_at_s, poll_at_s=poll_at_s)
 
 
@@ -261,7 +267,7 @@ def _ticked(vigil: Vigil, event: Ticked, now_s: float) -> Vigil:
     return replace(vigil, ticked_at_s=now_s, tick_at_s=now_s + max(wait_s, MIN_TICK_INTERVAL_S))
 
 
-def _polled(vigil: Vigil, seen: Sequence[Seen], now_s: float) -> Vigil:
+def _polled(vigil: Vigil, seen: Sequence[Seen], took_s: float, now_s: float) -> Vigil:
     incarnations = {one.instance_id: one.incarnation for one in seen}
     beats_at_s = {one.instance_id: one.beat_at_s for one in seen}
     restarted = [
@@ -278,6 +284,7 @@ def _polled(vigil: Vigil, seen: Sequence[Seen], now_s: float) -> Vigil:
         vigil,
         polled_at_s=now_s,
         poll_at_s=now_s + POLL_INTERVAL_S,
+        poll_from_s=now_s + max(MIN_POLL_INTERVAL_S, PAUSE_PER_POLL * took_s),
         incarnations=incarnations,
         beats_at_s=beats_at_s,
         reached={name: number for name, number in vigil.reached.items() if incarnations.get(name) == number},

@@ -201,7 +201,8 @@ class Watchdog:
                         one.instance_id, one.incarnation, one.alive, asked_at_s - one.heartbeat_age_ms / 1000
                     )
                     for one in self._instances
-                ]
+                ],
+                took_s=self._clock.monotonic_s() - asked_at_s,
             )
         )
         attendance.keep(

@@ -10,6 +10,7 @@ from mediaflow.core.lease import MIN_TTL_S
 from mediaflow.core.vigil import (
     MEMORY_S,
     MIN_TICK_INTERVAL_S,
+    PAUSE_PER_POLL,
     POLL_INTERVAL_S,
     QUIET_S,
     REVIVAL_S,
@@ -207,6 +208,13 @@ def test_a_hint_is_acted_upon_at_once_but_a_flood_of_them_is_not_a_flood_of_tick
     assert after((10.2, Hinted(registry=False)), vigil=vigil).wake_at_s() <= 10.2
     flooded = after((10.001, Hinted(registry=False)), vigil=after((10.0, Polled([])), vigil=vigil))
     assert flooded.wake_at_s() == pytest.approx(10.0 + MIN_TICK_INTERVAL_S)
+
+
+def test_hints_of_a_fleet_that_takes_long_to_read_do_not_have_it_read_all_the_time():
+    vigil = after((0.0, Answered(1)), (10.0, Polled([], took_s=0.1)), (10.0, Hinted(registry=True)))
+    assert vigil.poll_at_s == pytest.approx(10.0 + PAUSE_PER_POLL * 0.1)
+    slow = after((0.0, Answered(1)), (10.0, Polled([], took_s=3.0)), (10.0, Hinted(registry=True)))
+    assert slow.poll_at_s == pytest.approx(10.0 + POLL_INTERVAL_S)
 
 
 times = st.floats(0, 100, allow_nan=False)
