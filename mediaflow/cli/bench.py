@@ -44,11 +44,14 @@ def _bench(
     if not contests:
         raise StartError(f"nobody in these contests is called {' or '.join(beside)}", EXIT_USAGE)
     _check(contests, plots=plot_to is not None)
-    found = _run(contests, rounds or (1 if quick else DEFAULT_ROUNDS), quick=quick)
     try:
+        _prepare(json_to, plot_to)
+        found = _run(contests, rounds or (1 if quick else DEFAULT_ROUNDS), quick=quick)
         _keep(found, json_to, plot_to)
     except OSError as error:
-        raise StartError(f"cannot write {error.filename}: {error.strerror}") from None
+        raise StartError(
+            f"cannot write {str(error.filename)[:200]!r}: {error.strerror}", EXIT_USAGE
+        ) from None
     if json_to != "-":
         _show(found, contests)
     return 0
@@ -74,10 +77,18 @@ def _check(contests: Sequence[Contest], *, plots: bool) -> None:
         raise StartError(f"not installed: {', '.join(missing)}; pip install 'mediaflow[bench]'", EXIT_USAGE)
 
 
+def _prepare(json_to: str | None, plot_to: Path | None) -> None:
+    """Find out before half an hour of measuring, and not after it, that nothing can be written."""
+    if json_to not in (None, "-"):
+        Path(json_to).open("ab").close()
+    if plot_to is not None:
+        plot_to.mkdir(parents=True, exist_ok=True)
+
+
 def _run(contests: Sequence[Contest], rounds: int, *, quick: bool) -> Report:
     console = drawing.console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("starting", total=sum(turns(one, rounds, quick=quick) for one in contests))
         taken = -1
 

@@ -30,6 +30,8 @@ _TIGHT = 0.5
 def _plan(*, costs: Path | None, save_costs: Path | None, as_json: bool, **asked: Any) -> int:
     try:
         demand = Demand(**asked)
+        if save_costs is not None:
+            unit_costs.check_place(save_costs)
         known = _measured() if costs is None else unit_costs.read(costs)
         if save_costs is not None:
             unit_costs.write(save_costs, known)

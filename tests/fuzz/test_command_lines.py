@@ -5,12 +5,14 @@ import random
 import pytest
 from click.testing import CliRunner
 
-from mediaflow.cli import asking, status, up
+from mediaflow.bench.plan.programs import Unmeasurable
+from mediaflow.cli import asking, bench, plan, status, up
 from mediaflow.cli.__main__ import group
 from mediaflow.concurrency import app as concurrency
 from mediaflow.loadbalancer import app as loadbalancer
 from mediaflow.settings import describe
 from mediaflow.store import examination, open_store
+from mediaflow.store.embedded import EmbeddedStoreError
 from mediaflow.supervisor import caller
 from mediaflow.watchdog import app as watchdog
 from mediaflow.web import program
@@ -35,8 +37,8 @@ VALUES = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nothing_is_served():
-    """Each program goes as far as to open its store, and ends well then."""
+def nothing_is_served(tmp_path_factory):
+    """Each program goes as far as to open its store, or to measure, and ends then."""
 
     async def opens_its_store(_name, settings, _build):
         store = await open_store(settings)
@@ -44,6 +46,12 @@ def nothing_is_served():
 
     async def ends_well(*_):
         return 0
+
+    async def cannot_measure(*_, **__):
+        raise EmbeddedStoreError("nothing is measured here")
+
+    async def cannot_be_measured(_told):
+        raise Unmeasurable("nothing is measured here")
 
     class Caller(caller.Caller):
         async def check(self):
@@ -57,6 +65,9 @@ def nothing_is_served():
         for one in (concurrency, loadbalancer, watchdog, worker):
             patched.setattr(one, "serve", opens_its_store)
         patched.setattr(up, "run", ends_well)
+        patched.setattr(bench, "bench", cannot_measure)
+        patched.setattr(plan, "measure", cannot_be_measured)
+        patched.chdir(tmp_path_factory.mktemp("written"))
         patched.setattr(status, "_DEADLINE_S", 0.05)
         patched.setattr(asking, "Caller", Caller)
         patched.setattr(examination, "_REACH_S", 0.05)

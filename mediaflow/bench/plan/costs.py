@@ -93,6 +93,18 @@ def read(path: Path) -> Costs:
         raise CostsError(f"{path}: these are no costs as --save-costs writes them: {error}") from None
 
 
+def check_place(path: Path) -> None:
+    """Find out before anything is measured, and not after it, whether costs can be written there.
+
+    Raises:
+        CostsError: They cannot.
+    """
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise CostsError(f"cannot write {str(path)[:200]!r}: {error.strerror}") from None
+
+
 def write(path: Path, costs: Costs) -> None:
     """Write costs as JSON that people can read and change.
 
