@@ -9,7 +9,10 @@
 local records, expiries = {}, {}
 if #ARGV > 2 then
   records = redis.call('HMGET', RECORDS, unpack(ARGV, 3))
-  expiries = redis.call('ZMSCORE', INSTANCES, unpack(ARGV, 3))
+  for index = 3, #ARGV do
+    -- One by one: ZMSCORE would be another right that a user of Redis has to be given.
+    expiries[index - 2] = redis.call('ZSCORE', INSTANCES, ARGV[index])
+  end
 end
 record('HSET', CLOCK, 'lease_ms', integer(lease_ms), 'wall_ms', integer(wall_ms))
 carry_out()
