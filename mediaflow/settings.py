@@ -159,7 +159,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         OnStoreDown, _about("With Redis away: allow streams uncounted, or deny them (503).")
     ] = "allow"
     stream_tokens: Annotated[
-        bool, _about("Each answer about a stream carries a signed token; signing is half of its cost.")
+        bool,
+        _about("Each answer about a stream carries a signed token; else `token` is null, which costs less."),
     ] = True
     token_key: Annotated[
         str,
