@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http_parser import HttpRequestParser
 
 from mediaflow.web import problems
 from mediaflow.web.express import Errand, Express, serialized
@@ -33,6 +34,12 @@ LINGER_S = 2.0
 IDLE_TIMEOUT_S = 620.0
 """For the next request: longer than load balancers keep a connection, or they would send into a closed one."""
 
+_OF_THE_HANDLER = ("_close", "_keepalive", "_keepalive_handle", "_messages", "_parser", "_paused", "_waiter")
+HAS_SHORT_WAY = hasattr(HttpRequestParser, "message_consumed") and all(
+    hasattr(web.RequestHandler, name) for name in (*_OF_THE_HANDLER, "_process_keepalive")
+)
+"""Whether this aiohttp is built as the short way has to know it (3.14.1 is); else all goes the usual one."""
+
 _log: Any = structlog.get_logger(__name__)
 
 
@@ -48,12 +55,12 @@ class Door:
     Args:
         server: Handles the requests.
         most: Connections at once.
-        express: What is answered the short way, if anything is.
+        express: What is answered the short way, if anything is, and if the aiohttp that is installed lets us.
     """
 
     def __init__(self, server: web.Server, most: int, express: Express | None = None) -> None:
         self._server = server
-        self.express = express
+        self.express = express if HAS_SHORT_WAY else None
         self.most = most
         self.open = 0
         # Owned here, for they may outlive their connections: whoever stops a stream need not wait.

@@ -9,10 +9,13 @@ from aiohttp import web
 from harness.surfaces import client_of, own_settings
 from harness.wire import parse
 
+from mediaflow.web.connections import HAS_SHORT_WAY
 from mediaflow.web.express import Answer
 from mediaflow.web.surface import Route, Surface
 
 SHORT, LONG = b"short", b"long"
+
+pytestmark = pytest.mark.skipif(not HAS_SHORT_WAY, reason="the aiohttp that is installed goes the usual way")
 
 
 class Echo:
