@@ -150,13 +150,14 @@ class Actor:
             if written.status == "refenced":
                 self._take(core.Refenced(written.fence))
                 continue
+            # If Redis forgot the session, or has an older record, the renewal mends it; else it says how it was
+            # lost, so that whoever cleans up can tell a yield from a takeover.
             self.ask_now()
+            await self._lease.next_news()
             if written.status == "lost":
                 raise LeaseLost(
                     f"session {self.session_id} of call {self.call_id} is another owner's, or has ended"
                 )
-            # Redis forgot the session, or has an older record: the renewal that was just asked for mends it.
-            await self._lease.next_news()
 
     # -- the turns --------------------------------------------------------------------------
 

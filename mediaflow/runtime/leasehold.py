@@ -137,6 +137,8 @@ class Leasehold:
         if self.tenure.fence != fence:
             self._holding = self._holding._replace(claim=self.claim._replace(fence=self.tenure.fence))
             self._logbook.refenced(self.tenure.fence)
+        if self.tenure.end is not None:
+            self._run.tell_end(self.tenure.end)  # before whoever waits for news goes on, and asks why
         if isinstance(event, core.Confirmed | core.Ended):
             self.tell_news()
 

@@ -1,6 +1,7 @@
 """The actor of a session, against a store that says what a test wants it to say."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 from harness.waiting import eventually
 
@@ -10,7 +11,7 @@ from mediaflow.runtime.clock import SystemClock
 from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.runtime.renewer import Renewer
 from mediaflow.runtime.surroundings import Surroundings
-from mediaflow.store import Acceptance, Claim, Owner, Renewal
+from mediaflow.store import Acceptance, Claim, Owner, Renewal, Written
 
 TTL_S = 3.0
 CLOCK = SystemClock()
@@ -39,25 +40,60 @@ class TurningStore:
         return [Renewal("refenced", claim.fence + 10) if new_fence else Renewal("renewed")]
 
 
-async def test_a_renewal_that_a_new_server_confirms_is_believed_only_under_a_new_fence():
-    async def handler(_session) -> None:
-        await asyncio.Event().wait()
-
-    store, meter, rules = TurningStore(), InstanceMeter(), Rules(TTL_S, 60.0, False)
+@asynccontextmanager
+async def acting(store, handler, *, accepted_s_ago: float = 0.0):
+    """Run the actor of a session that was accepted."""
+    meter, rules = InstanceMeter(), Rules(TTL_S, 60.0, False)
     renewer = Renewer(store, rules, CLOCK, meter)
     around = Surroundings(store, Owner("me", 1, "rank"), handler, rules, CLOCK, meter, renewer)
-    began_s = CLOCK.monotonic_s() - 0.9
+    accepted = Acceptance(status="accepted", fence=7)
     actor = store.actor = Actor(
-        around, Claim("call", "session", 7), Acceptance(status="accepted", fence=7), began_s
+        around, Claim("call", "session", 7), accepted, CLOCK.monotonic_s() - accepted_s_ago
     )
     stopped_at_s = stops_at_s(actor)
     running = [asyncio.create_task(actor.run()), asyncio.create_task(renewer.run())]
     try:
-        await eventually(lambda: len(store.asked) >= 2, 5)
-        assert [new_fence for new_fence, _ in store.asked[:2]] == [False, True]
-        assert store.asked[1][1] < stopped_at_s + 0.1, "the lease was believed in before the new fence came"
-        await eventually(lambda: actor.fence == 17, 5)
+        yield actor, stopped_at_s
     finally:
         for task in running:
             task.cancel()
         await asyncio.wait(running)
+
+
+async def test_a_renewal_that_a_new_server_confirms_is_believed_only_under_a_new_fence():
+    async def handler(_session) -> None:
+        await asyncio.Event().wait()
+
+    store = TurningStore()
+    async with acting(store, handler, accepted_s_ago=0.9) as (actor, stopped_at_s):
+        await eventually(lambda: len(store.asked) >= 2, 5)
+        assert [new_fence for new_fence, _ in store.asked[:2]] == [False, True]
+        assert store.asked[1][1] < stopped_at_s + 0.1, "the lease was believed in before the new fence came"
+        await eventually(lambda: actor.fence == 17, 5)
+
+
+class YieldedStore:
+    """Refuses a checkpoint, since the session yielded; only a renewal says that."""
+
+    partitions = 1
+    generation = 1
+    actor: Actor | None = None
+
+    async def checkpoint(self, *_args, **_options):
+        return Written("lost")
+
+    async def renew_many(self, leases):
+        return [Renewal("yielded") for _ in leases]
+
+
+async def test_a_handler_that_hears_from_its_checkpoint_that_it_lost_the_session_can_tell_why():
+    told: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+    async def handler(session) -> None:
+        try:
+            await session.checkpoint({})
+        finally:
+            told.set_result(session.end_reason)
+
+    async with acting(YieldedStore(), handler), asyncio.timeout(5):
+        assert await told == "yielded"
