@@ -80,7 +80,7 @@ async def test_players_play_on_uncounted_and_are_counted_again_without_a_restart
     # A frozen server may carry out now what it was asked for in its sleep: each is counted all the same.
     found = [await outcome(limiter.heartbeat("user", one.stream_id)) for one in uncounted]
     assert "fine" in found
-    assert (await limiter.list("user")).active == 2
+    assert (await limiter.list("user")).active == 1 + found.count("fine")
     assert await outcome(limiter.start("user", "one too many")) == "refused"
 
 
