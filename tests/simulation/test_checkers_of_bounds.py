@@ -303,6 +303,30 @@ def test_a_former_owner_may_come_back_first_also_where_redis_was_stopped_before_
     assert broken(storms, [*history, started(31, "bob", 20)])
 
 
+def test_a_former_owner_may_come_back_first_also_where_redis_was_emptied_just_before_it_was_stopped():
+    owned = [recorded(5, who="bob", fence=5), started(5, "bob", 5), recorded(10), started(10)]
+    emptied = [fault(29, "emptied"), recorded(29, "forgotten", "", 0)]
+    stopped_ = [fault(29.1, "stopped"), fault(30.9, "restarted")]
+    back = [recorded(31, who="bob", fence=20), started(31, "bob", 20)]
+    assert not broken(storms, [*BOTH, *owned, *emptied, *stopped_, *back])
+    assert broken(storms, [*BOTH, *owned, *stopped_, *back])
+
+
+def test_what_the_newest_owner_has_put_back_is_not_taken_from_it_by_a_former_one():
+    owned = [recorded(5, who="bob", fence=5), started(5, "bob", 5), recorded(10), started(10)]
+    emptied = [fault(29, "emptied"), recorded(29, "forgotten", "", 0), recorded(29.05, fence=15)]
+    stopped_ = [fault(29.1, "stopped"), fault(30.9, "restarted")]
+    taken = [recorded(31, who="bob", fence=20), started(31, "bob", 20)]
+    assert broken(storms, [*BOTH, *owned, *emptied, *stopped_, *taken])
+    assert broken(storms, [*BOTH, *owned, *emptied, *taken])
+
+
+def test_a_stranger_puts_nothing_back_that_redis_lost():
+    emptied = [recorded(10), started(10), fault(29, "emptied"), recorded(29, "forgotten", "", 0)]
+    taken = [fault(29.1, "stopped"), fault(30.9, "restarted"), recorded(31, who="bob", fence=20)]
+    assert broken(storms, [*BOTH, *emptied, *taken, started(31, "bob", 20)])
+
+
 def test_in_foul_weather_an_owner_may_have_no_time_to_renew():
     jump = fault(30, "clock jumped", detail="5")
     assert not broken(storms, [*RUNNING, fault(20, "foul weather"), jump, started(31, "bob", 20)])

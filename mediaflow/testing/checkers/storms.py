@@ -9,19 +9,21 @@ Exempt:
 * an owner that was paused, cut off, killed or told to drain, from a lease before the trouble until the takeover;
 * a new attempt: the coroutine raised, and may be tried again elsewhere;
 * foul weather: an owner whose requests are lost has no time to renew in, however long it is given;
-* where data was lost, an instance that ran the session before: the loss lets a former owner put it back first, and
-  nothing is left to tell that it is the older one;
+* where all data was lost, in the trouble or before it, an instance that ran the session before and is the only one to
+  own it in Redis since: the loss lets a former owner put it back first, and nothing is left to tell that it is the
+  older one. Not exempt, if another, such as the newest owner, had put it back by then;
 * where a Redis was rolled back within the time in question: it may hold the session as pending, or another's;
 * so many jumps, thaws and restarts within a lease that together they outlast it: each costs a lease the cap, and
   owners have between two renewals only what is left of it.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from mediaflow.testing.checkers.reading import SWIFT_S, Run, every, runs
 from mediaflow.testing.checkers.troubles import intervals, troubles, untroubled
-from mediaflow.testing.history import AnyHappening, Fault, Terms, Violation
+from mediaflow.testing.history import AnyHappening, Fault, Recorded, Terms, Violation
 
 RENEWAL_LEFT = 0.6
 """What an owner has left of its lease when it is about to renew: two thirds, less what renewals are spread by."""
@@ -78,17 +80,32 @@ def _robbed(
         for run in all_runs
         if run.started.session_id == taker.started.session_id and run.started.at_s < taker.started.at_s
     ]
-    lost = any(
-        one.kind == "emptied" and trouble.from_s <= one.at_s <= taker.started.at_s
-        for one in every(history, Fault)
-    )
-    if lost and any(run.started.instance_id == taker.started.instance_id for run in earlier):
+    was_owner = any(run.started.instance_id == taker.started.instance_id for run in earlier)
+    if was_owner and _puts_back(taker, trouble, history):
         return None
     newest = max(earlier, key=lambda run: run.started.fence, default=None)
     if newest is None or not newest.spans(trouble.from_s):
         return None
     is_other = newest.started.instance_id != taker.started.instance_id
     return newest if is_other and newest.started.attempt == taker.started.attempt else None
+
+
+def _puts_back(taker: Run, trouble: Trouble, history: Sequence[AnyHappening]) -> bool:
+    """Tell whether Redis lost everything before this run, and had no other owner of the session since.
+
+    Without records of owners only a loss within the trouble is sure to have left nobody time to put it back.
+    """
+    lost_at_s, owners = -math.inf, set[str]()
+    for one in history:
+        if one.at_s > taker.started.at_s:
+            break
+        if isinstance(one, Fault) and one.kind == "emptied":
+            lost_at_s, owners = one.at_s, set[str]()
+        elif isinstance(one, Recorded) and one.session_id == taker.started.session_id and one.state == "active":
+            owners.add(one.instance_id)
+    if not owners:
+        return lost_at_s >= trouble.from_s
+    return lost_at_s > -math.inf and owners == {taker.started.instance_id}
 
 
 def _outlasts_leases(history: Sequence[AnyHappening], from_s: float, to_s: float, terms: Terms) -> bool:
