@@ -240,6 +240,55 @@ def test_a_later_loss_that_found_nobody_running_it_excuses():
     assert broken(survivors, [*RUNNING, fault(20, "emptied"), fault(31, "emptied"), final(60)])
 
 
+@pytest.mark.parametrize(
+    "over",
+    [
+        [recorded(22, "completed", "bob", 20, session="t")],
+        [recorded(22, "yielded")],
+        [recorded(22, "cancelled")],
+        [recorded(22, who="bob", fence=20)],
+        [recorded(22, "yielded"), recorded(24, script="rolled back")],
+    ],
+    ids=["a younger one completed", "yielded", "cancelled", "another's", "and rolled back"],
+)
+def test_who_was_told_that_it_is_over_and_takes_his_time_to_stop_puts_nothing_back(over):
+    losses = fault(20, "emptied"), fault(25, "emptied")
+    history = [*RUNNING, losses[0], *over, losses[1]]
+    told = stopped(30, reason="yielded" if over[0].state == "yielded" else "lost")
+    assert not broken(survivors, [*history, told, final(60)])
+    assert broken(survivors, [*history, final(60)])
+    assert broken(survivors, [*history, stopped(30, reason="drained"), final(60)])
+    assert broken(survivors, [*RUNNING, *losses, told, final(60)])
+    again = recorded(24, script="readopt"), recorded(27, script="readopt")
+    assert broken(survivors, [*RUNNING, losses[0], *over, again[0], losses[1], told, final(60)])
+    assert broken(survivors, [*history, again[1], told, final(60)])
+    offered = recorded(27, accepted=False, script="assign")
+    assert not broken(survivors, [*history, offered, told, final(60)])
+
+
+@pytest.mark.parametrize(
+    "no_reason",
+    [
+        [],
+        [recorded(22, "completed", "bob", 20, session="r")],
+        [recorded(22, "yielded", "bob", 20, session="t")],
+        [recorded(22, "failed", "bob", 20, session="t")],
+        [recorded(22, "completed", "bob", 20, session="t", call="other")],
+        [recorded(22, "pending")],
+        [recorded(22, fence=20, script="readopt")],
+    ],
+    ids=["none", "older", "yielded to it", "failed", "of another call", "swept", "put back"],
+)
+def test_who_is_told_that_it_is_over_without_a_reason_is_not_excused(no_reason):
+    history = [*RUNNING, fault(20, "emptied"), *no_reason, fault(25, "emptied"), stopped(30), final(60)]
+    assert broken(survivors, history)
+
+
+def test_what_ended_only_after_a_loss_was_to_be_put_back_at_it():
+    later = fault(20, "emptied"), recorded(22, "completed", "bob", 20, session="t"), stopped(30)
+    assert broken(survivors, [*RUNNING, *later, final(60)])
+
+
 # -- G8 storms -------------------------------------------------------------------------------------------
 
 FREEZE = (fault(20, "frozen"), fault(30, "thawed"))

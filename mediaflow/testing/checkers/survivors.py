@@ -8,15 +8,23 @@ Exempt:
 * calls that a client asked to end, at any time: the end may have been lost, or acknowledged and lost;
 * a session whose process was paused, cut off, killed or draining at the moment of the loss or within a lease after
   it: it had no time to put the session back, and then nobody living holds it. Likewise if Redis is away again then;
-* a session that a later loss found in that state, whatever became of it before.
+* a session that was over for its owner by then: Redis had recorded it as ended or another's, or a younger session of
+  its call as completed (which ends the call, also for a session that Redis forgot), and its handler was told so. It
+  may take its time to stop, and runs for nobody meanwhile. A history does not tell when it was told: that it was, and
+  that there was a reason before the loss, is enough. Not exempt, if that owner took it up once more under the same
+  handler, before the loss or after it: then it had not been told;
+* a session that a later loss found in one of those states, whatever became of it before.
 """
 
 from collections.abc import Sequence
 
 from mediaflow.testing.checkers.losses import Loss, losses
-from mediaflow.testing.checkers.reading import LIVE, Run, every, final, runs
+from mediaflow.testing.checkers.reading import LIVE, TERMINAL, Run, every, final, runs
 from mediaflow.testing.checkers.troubles import Interval, intervals, troubles, untroubled
-from mediaflow.testing.history import AnyHappening, EndAsked, FinalSession, Terms, Violation
+from mediaflow.testing.history import AnyHappening, EndAsked, FinalSession, Recorded, Terms, Violation
+
+TOLD = frozenset({"lost", "yielded", "cancelled"})
+"""How a handler leaves that was stopped because Redis says that its session is not, or no longer, its owner's."""
 
 
 def check(history: Sequence[AnyHappening], terms: Terms) -> list[Violation]:
@@ -53,8 +61,32 @@ def _held(history: Sequence[AnyHappening], lost: Loss, terms: Terms) -> dict[str
     return {
         run.started.session_id: run
         for run in runs(history)
-        if run.spans(lost.at_s) and untroubled(trouble, run.started.instance_id, lost.at_s, until_s)
+        if run.spans(lost.at_s)
+        and untroubled(trouble, run.started.instance_id, lost.at_s, until_s)
+        and not _was_over(history, run, lost.at_s)
     }
+
+
+def _was_over(history: Sequence[AnyHappening], run: Run, at_s: float) -> bool:
+    """Tell whether a handler that ran then was only taking its time to stop."""
+    started = run.started
+    if run.reason not in TOLD:
+        return False
+    is_over = False
+    for one in every(history, Recorded):
+        if one.call_id != started.call_id or not started.at_s < one.at_s < run.ended_s:
+            continue
+        is_own = one.session_id == started.session_id
+        is_mine = (one.instance_id, one.incarnation) == (started.instance_id, started.incarnation)
+        if is_own and one.state == "active" and one.accepted and is_mine and one.script != "rolled back":
+            is_over = False  # what a rollback shows is old; all else tells that the owner goes on
+        elif one.at_s >= at_s:
+            continue
+        elif is_own:
+            is_over = is_over or one.state in TERMINAL or (one.state == "active" and not is_mine)
+        else:
+            is_over = is_over or (one.state == "completed" and one.session_id > started.session_id)
+    return is_over
 
 
 def _is_there(sessions: Sequence[FinalSession], session_id: str) -> bool:
