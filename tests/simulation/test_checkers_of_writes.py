@@ -186,6 +186,57 @@ def test_an_effect_is_excused_for_a_lease_after_a_loss(kind):
     assert broken(effects, [recorded(5), lost, *NEWER_OWNER[1:], effect(12.1)])
 
 
+BACK = fault(11.5, "clock jumped", detail="-3600")
+OLDER_PUT_BACK = recorded(14.3, fence=15, script="readopt")
+
+
+def came_back(script="renew"):
+    return recorded(14.4, who="bob", fence=21, script=script)
+
+
+def test_an_effect_is_excused_when_a_newer_owner_comes_back_after_fences_were_put_out_of_order():
+    # Seed 3358: the older owner was the first to put the session back, by a clock that had gone back; the newer one,
+    # cut off until then, still held a fence of the time before.
+    lost = [fault(11, "emptied"), BACK]
+    history = [*NEWER_OWNER, *lost, OLDER_PUT_BACK, came_back()]
+    assert not broken(effects, [*history, effect(15.3, fence=15)])
+    assert not broken(
+        effects, [*NEWER_OWNER, BACK, fault(12, "emptied"), *history[-2:], effect(15.3, fence=15)]
+    )
+    assert broken(effects, [*history, effect(17.5, fence=15)]), "its own lease is over"
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [*NEWER_OWNER, fault(11, "emptied"), OLDER_PUT_BACK, came_back()],
+        [*NEWER_OWNER, BACK, OLDER_PUT_BACK, came_back()],
+        [*NEWER_OWNER, fault(11, "emptied"), BACK, OLDER_PUT_BACK, came_back("assign")],
+        [recorded(5), fault(11, "emptied"), BACK, OLDER_PUT_BACK, came_back()],
+        [
+            recorded(5),
+            recorded(10, who="bob", fence=12),
+            fault(11, "emptied"),
+            BACK,
+            OLDER_PUT_BACK,
+            came_back(),
+        ],
+        [recorded(5), fault(8, "emptied"), recorded(11.4, who="bob", fence=20, script="renew"), BACK],
+    ],
+    ids=[
+        "lost alone",
+        "back alone",
+        "given to it since",
+        "it never had it",
+        "its fence was lower",
+        "it came before",
+    ],
+)
+def test_an_effect_is_not_excused_when_fences_are_in_order_or_the_owner_is_a_new_one(history):
+    at_s = 15.3 if history[-1] is not BACK else 12.5
+    assert broken(effects, [*history, effect(at_s, fence=15)])
+
+
 def test_a_second_jump_within_a_lease_excuses_an_effect_and_one_does_not():
     jumps = [fault(8, "clock jumped", detail="5"), fault(9, "clock jumped", detail="5")]
     assert broken(effects, [recorded(5), *jumps[1:], *NEWER_OWNER[1:], effect(10.5)])
