@@ -88,11 +88,7 @@ class Actor:
     async def run(self) -> core.EndReason:
         """Run the coroutine and keep the lease until it is over for this owner; returns how it ended."""
         try:
-            if self.lease_remaining_s() > 0:
-                self._start()
-            else:
-                # The acceptance took too long: it is confirmed first, and starts nothing yet.
-                self._take(core.LeaseOver())
+            self._start()
             while self._tenure.end is None:
                 await self._pause()
                 await self._turn()

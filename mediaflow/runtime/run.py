@@ -152,6 +152,9 @@ class Run:
         return {"call": self._claim.call_id, "session": self._claim.session_id}
 
     async def _invoke(self, session: Session, started: tracing.Spanned | None) -> None:
+        # The lease may be over by now: the acceptance took too long, or the process stood still until this first
+        # step. It is confirmed first then, and what may be another's is not started.
+        session.check()
         facts = {**self._names(), "instance": session.instance_id}
         lag.doing(lag.Work(_name_of(self._handler), facts))
         self._logbook.started(session.fence, self._clock.monotonic_s())

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import pytest
 from harness.waiting import eventually
 
 from mediaflow.core.tenure import Rules
@@ -10,6 +11,7 @@ from mediaflow.runtime.actor import Actor
 from mediaflow.runtime.clock import SystemClock
 from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.runtime.renewer import Renewer
+from mediaflow.runtime.session import LeaseLost
 from mediaflow.runtime.surroundings import Surroundings
 from mediaflow.store import Acceptance, Claim, Owner, Renewal, Written
 
@@ -97,3 +99,78 @@ async def test_a_handler_that_hears_from_its_checkpoint_that_it_lost_the_session
 
     async with acting(YieldedStore(), handler), asyncio.timeout(5):
         assert await told == "yielded"
+
+
+class PausingClock:
+    """A clock of a process that stands still when a test says so."""
+
+    def __init__(self) -> None:
+        self.paused_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return CLOCK.monotonic_s() + self.paused_s
+
+    def wall_ms(self) -> int:
+        return CLOCK.wall_ms()
+
+    def pause(self) -> None:
+        self.paused_s += 2 * TTL_S
+
+
+class TakenOverStore:
+    """Says that the session is still the caller's until a pause, and another's since."""
+
+    partitions = 1
+    generation = 1
+
+    def __init__(self, clock: PausingClock, *, pauses_in_accept: bool) -> None:
+        self.clock = clock
+        self.pauses_in_accept = pauses_in_accept
+
+    async def renew_many(self, leases):
+        status = "lost" if self.clock.paused_s else "refenced"
+        return [Renewal(status, claim.fence + 1) for _, claim, _ in leases]
+
+    async def accept(self, _owner, claim):
+        if self.pauses_in_accept:
+            self.clock.pause()
+        return Acceptance(status="accepted", fence=claim.fence)
+
+
+async def starts_and_end(clock: PausingClock, *, at_first: bool) -> tuple[int, str]:
+    """Run a session whose process stands still before its first, or second, start; return how often it started."""
+    starts = []
+
+    async def handler(session) -> None:
+        starts.append(session.fence)
+        if len(starts) == 1:
+            raise LeaseLost
+        await asyncio.Event().wait()
+
+    store = TakenOverStore(clock, pauses_in_accept=not at_first)
+    meter, rules = InstanceMeter(), Rules(TTL_S, 60.0, False)
+    renewer = Renewer(store, rules, clock, meter)
+    around = Surroundings(store, Owner("me", 1, "rank"), handler, rules, clock, meter, renewer)
+    accepted = Acceptance(status="accepted", fence=7)
+    actor = Actor(around, Claim("call", "session", 7), accepted, clock.monotonic_s())
+    renewing, running = asyncio.create_task(renewer.run()), asyncio.create_task(actor.run())
+    if at_first:
+        asyncio.get_running_loop().call_soon(
+            clock.pause
+        )  # after the start, before the first step of the coroutine
+    try:
+        async with asyncio.timeout(5):
+            end = await running
+    finally:
+        for task in (renewing, running):
+            task.cancel()
+        await asyncio.wait([renewing, running])
+    return len(starts), end
+
+
+@pytest.mark.parametrize(
+    ("at_first", "starts"), [(True, 0), (False, 1)], ids=["at the start", "asking again"]
+)
+async def test_a_process_that_stood_still_starts_nothing_that_another_may_have_taken_over(at_first, starts):
+    # Seed 5374: the answer to the acceptance before a second start waited while its process was paused for 6 s.
+    assert await starts_and_end(PausingClock(), at_first=at_first) == (starts, "lost")

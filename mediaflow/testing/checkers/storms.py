@@ -101,7 +101,9 @@ def _puts_back(taker: Run, trouble: Trouble, history: Sequence[AnyHappening]) ->
             break
         if isinstance(one, Fault) and one.kind == "emptied":
             lost_at_s, owners = one.at_s, set[str]()
-        elif isinstance(one, Recorded) and one.session_id == taker.started.session_id and one.state == "active":
+        elif (
+            isinstance(one, Recorded) and one.session_id == taker.started.session_id and one.state == "active"
+        ):
             owners.add(one.instance_id)
     if not owners:
         return lost_at_s >= trouble.from_s
