@@ -8,13 +8,13 @@ from mediaflow.bench.plot import plot
 from mediaflow.bench.report import Report
 from mediaflow.cli.__main__ import main
 
-QUICK_WITHIN_S = 110.0
-"""A minute on two cores of their own; on what tests share with others, it may take longer."""
+QUICK_WITHIN_S = 180.0
+"""A deadline for being stuck: it takes a minute on two cores of their own, and three times that on busy ones."""
 
 
 @pytest.mark.redis
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 async def test_a_quick_run_of_all_contests_gives_figures_of_ours_in_each(tmp_path):
     import msgspec
 
