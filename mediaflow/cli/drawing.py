@@ -1,6 +1,8 @@
 """How states, durations, times and slots look on a terminal, so that every command shows them alike."""
 
 import datetime as dt
+import io
+import sys
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -89,4 +91,7 @@ def table(*columns: str, right: tuple[str, ...] = (), expand: bool = False) -> T
 
 def console(*, stderr: bool = False) -> Console:
     """Return where to draw; nothing in what is drawn is markup."""
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # a command line, and so an address, may hold any bytes
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)

@@ -145,14 +145,14 @@ async def test_an_owner_that_comes_back_tells_for_how_long_two_ran_it(
     await cluster.submit("one", "call")
     await eventually(lambda: one.sessions()["running"] == 1, 5)
     reachable = asyncio.Event()
-    renew = memory_store.renew
+    renew_many = memory_store.renew_many
 
-    async def cut_off(owner, *rest, **more):
-        if owner.instance_id == "one":
+    async def cut_off(leases, **more):
+        if leases[0].owner.instance_id == "one":
             await reachable.wait()
-        return await renew(owner, *rest, **more)
+        return await renew_many(leases, **more)
 
-    monkeypatch.setattr(memory_store, "renew", cut_off)
+    monkeypatch.setattr(memory_store, "renew_many", cut_off)
     two = await cluster.instance("two", hold)
     await cluster.watchdog()
     await one._registration.announce_drain(lambda: Room(10, 10))  # so that it is not given its session back
