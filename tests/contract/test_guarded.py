@@ -24,7 +24,7 @@ PAGE = (CONFIG / "security.md").read_text()
 
 def rights_of(user: str) -> list[str]:
     """Return the rights that the page gives to a user, behind its password."""
-    shown = re.search(rf"redis-cli [^\n]*ACL SETUSER ({user} (?:[^\n]*\\\n)*[^\n]*)\n", PAGE)
+    shown = re.search(rf"(?:ACL SETUSER|: +user) ({user} (?:[^\n]*\\\n)*[^\n]*)\n", PAGE)
     assert shown is not None, user
     return shlex.split(shown[1].replace("\\\n", ""))[3:]
 
