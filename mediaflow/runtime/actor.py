@@ -97,7 +97,6 @@ class Actor:
             self._lease.close()
             if self._tenure.end is not None:
                 self._logbook.ended(self._tenure.end, self._tenure.fence)
-                self._run.tell_end(self._tenure.end)
             await self._run.see_it_stop()
 
     # -- for the session (Keeper) -------------------------------------------------------------
