@@ -15,7 +15,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis.asyncio import Redis
 
-from mediaflow.bench.peers.serving import serve
+from mediaflow.bench.peers.serving import serve_streams
 from mediaflow.bench.saying import run
 
 LIMIT, TTL_MS, BEAT_MS = 3, 90_000, 30_000
@@ -76,10 +76,7 @@ async def _main() -> None:
     factory: Any = Redis  # half of its types are unknown
     client = factory.from_url(os.environ["MEDIAFLOW_REDIS_URL"])
     service = Service(client, signs="--sign" in sys.argv)
-    app = web.Application()
-    app.router.add_post("/v1/users/{user}/streams", service.start)
-    app.router.add_put("/v1/users/{user}/streams/{stream}", service.beat)
-    await serve(app)
+    await serve_streams(service.start, service.beat)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from limits import RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
-from mediaflow.bench.peers.serving import serve
+from mediaflow.bench.peers.serving import serve_streams
 from mediaflow.bench.saying import run
 
 STARTS = RateLimitItemPerSecond(3, 90, namespace="starts")
@@ -51,10 +51,7 @@ class Service:
 async def _main() -> None:
     storage = RedisStorage(f"async+{os.environ['MEDIAFLOW_REDIS_URL']}", implementation="redispy")
     service = Service(MovingWindowRateLimiter(storage))
-    app = web.Application()
-    app.router.add_post("/v1/users/{user}/streams", service.start)
-    app.router.add_put("/v1/users/{user}/streams/{stream}", service.beat)
-    await serve(app)
+    await serve_streams(service.start, service.beat)
 
 
 if __name__ == "__main__":

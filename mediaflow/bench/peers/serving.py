@@ -2,8 +2,11 @@
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def serve(application: web.Application) -> None:
@@ -14,3 +17,11 @@ async def serve(application: web.Application) -> None:
     sys.stdout.write(f"ready bare http://127.0.0.1:{runner.addresses[0][1]}\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
+
+
+async def serve_streams(start: Handler, beat: Handler) -> None:
+    """Serve the two requests of a stream service that are measured, until the process is killed."""
+    app = web.Application()
+    app.router.add_post("/v1/users/{user}/streams", start)
+    app.router.add_put("/v1/users/{user}/streams/{stream}", beat)
+    await serve(app)

@@ -11,22 +11,35 @@ from mediaflow.bench.plan.burden import (
     Load,
 )
 
+_FEWER = "fewer, larger instances: more --slots"
+
 
 def limits(burden: Burden, load: Load, registry: Load, balancers: int) -> list[Limit]:
     """Return all limits, in no order; ``balancers`` is how many of them read the registry."""
-    costs, asked, workers = burden.costs, burden.asked, burden.workers
-    processes = workers + balancers + burden.watchdogs
-    readings = balancers * READINGS_A_BALANCER + burden.watchdogs * READINGS_A_WATCHDOG
-    fewer = "fewer, larger instances: more --slots"
     return [
-        Limit(
-            "one partition",
-            burden.fullness(load) / asked.partitions,
-            1.0,
-            "shard",
-            "a partition lives on one shard: no more shards than partitions are of use",
-            "more --partitions (1,024 at most; fixed when a namespace is first used), or several namespaces",
-        ),
+        _partition(burden, load),
+        *_registry(burden, registry, balancers),
+        *_connections(burden, burden.workers + balancers + burden.watchdogs),
+    ]
+
+
+def _partition(burden: Burden, load: Load) -> Limit:
+    partitions = burden.asked.partitions
+    return Limit(
+        "one partition",
+        burden.fullness(load) / partitions,
+        1.0,
+        "shard",
+        "a partition lives on one shard: no more shards than partitions are of use",
+        "more --partitions (1,024 at most; fixed when a namespace is first used), or several namespaces",
+    )
+
+
+def _registry(burden: Burden, registry: Load, balancers: int) -> list[Limit]:
+    """Return the limits of reading, again and again, what instances there are."""
+    costs, asked, workers = burden.costs, burden.asked, burden.workers
+    readings = balancers * READINGS_A_BALANCER + burden.watchdogs * READINGS_A_WATCHDOG
+    return [
         Limit(
             "the registry's shard",
             registry.cpu_us,
@@ -39,7 +52,7 @@ def limits(burden: Burden, load: Load, registry: Load, balancers: int) -> list[L
                 readings,
                 costs.redis_reading_us,
             ),
-            fewer,
+            _FEWER,
         ),
         Limit(
             "the network of the registry's shard",
@@ -47,7 +60,7 @@ def limits(burden: Burden, load: Load, registry: Load, balancers: int) -> list[L
             asked.network_gbit * asked.utilisation,
             "Gbit/s",
             tell("every balancer and watchdog reads all instances, {} B each", costs.reading_bytes),
-            fewer,
+            _FEWER,
         ),
         Limit(
             "a balancer's readings",
@@ -55,7 +68,7 @@ def limits(burden: Burden, load: Load, registry: Load, balancers: int) -> list[L
             burden.budget_us,
             "µs a second",
             "what reading the instances leaves of a core is what calls are placed with",
-            fewer,
+            _FEWER,
         ),
         Limit(
             "one watchdog",
@@ -63,7 +76,7 @@ def limits(burden: Burden, load: Load, registry: Load, balancers: int) -> list[L
             burden.budget_us,
             "µs a second",
             "each watches over everything: it cannot be shared out",
-            fewer,
+            _FEWER,
         ),
         Limit(
             "one reading of the registry",
@@ -71,15 +84,21 @@ def limits(burden: Burden, load: Load, registry: Load, balancers: int) -> list[L
             LONGEST_READING_S,
             "s",
             "an instance beats once a second; who seems silent for 1.5 s, a reading included, is given no sessions",
-            fewer,
+            _FEWER,
         ),
+    ]
+
+
+def _connections(burden: Burden, processes: int) -> list[Limit]:
+    asked = burden.asked
+    return [
         Limit(
             "connections of a watchdog",
-            workers,
+            burden.workers,
             asked.files,
             "files",
             "one idle connection to each instance, by which it is seen to die",
-            tell("{}; LimitNOFILE of its unit", fewer),
+            tell("{}; LimitNOFILE of its unit", _FEWER),
         ),
         Limit(
             "connections of a Redis",
@@ -87,6 +106,6 @@ def limits(burden: Burden, load: Load, registry: Load, balancers: int) -> list[L
             asked.clients,
             "clients",
             tell("each of {} processes has one for requests and one for messages", processes),
-            tell("{}; maxclients of Redis, and its LimitNOFILE", fewer),
+            tell("{}; maxclients of Redis, and its LimitNOFILE", _FEWER),
         ),
     ]

@@ -132,7 +132,7 @@ def _watchdogs(burden: Burden) -> Figure:
 
 
 def _shards_of_calls(burden: Burden, load: Load, registry: Load) -> Figure:
-    costs, asked = burden.costs, burden.asked
+    asked = burden.asked
     fullness = burden.fullness(load)
     of_a_shard = min(asked.partitions, int(asked.partitions / fullness) if fullness else asked.partitions)
     shards = math.ceil(asked.partitions / of_a_shard) if of_a_shard else None
@@ -143,45 +143,7 @@ def _shards_of_calls(burden: Burden, load: Load, registry: Load) -> Figure:
         name="Redis shards for calls",
         number=number,
         because=(
-            tell(
-                "a renewal: {} µs + {} scripts × {} µs = {} µs",
-                costs.redis_renew_us,
-                burden.scripts(max(1, burden.held)),
-                costs.redis_script_us,
-                burden.redis_renewal_us(),
-            ),
-            tell(
-                "processor: {} renewals × {} µs + {} calls × ({} + {}) µs + {} × {} × {} looks × {} "
-                "µs = {} µs a second, of {} µs each",
-                burden.renewals_per_s,
-                burden.redis_renewal_us(),
-                burden.calls_per_s,
-                costs.redis_start_us,
-                costs.redis_end_us,
-                burden.watchdogs,
-                TICKS,
-                asked.partitions,
-                costs.redis_tick_us,
-                load.cpu_us,
-                burden.budget_us,
-            ),
-            tell(
-                "memory: {} × {} B + {} calls × {} s × {} B (ended, and remembered) = {} GiB, of {} GiB each",
-                asked.sessions,
-                costs.redis_session_bytes,
-                burden.calls_per_s,
-                asked.retention_s,
-                costs.redis_ended_bytes,
-                load.memory_bytes / GIB,
-                asked.shard_gib,
-            ),
-            tell(
-                "network: {} × {} B = {} Gbit/s, of {} each",
-                burden.renewals_per_s,
-                costs.renewal_bytes,
-                load.wire_bytes * 8 / 1000000000.0,
-                asked.network_gbit * asked.utilisation,
-            ),
+            *_load_of_calls(burden, load),
             tell(
                 "that fills {} shards; {} partitions, {} to a shard: {}",
                 fullness,
@@ -194,6 +156,52 @@ def _shards_of_calls(burden: Burden, load: Load, registry: Load) -> Figure:
                 registry.cpu_us,
                 "take one more shard" if apart else "find room on one of them",
             ),
+        ),
+    )
+
+
+def _load_of_calls(burden: Burden, load: Load) -> tuple[str, ...]:
+    """Say what calls take of a shard's processor, memory and network."""
+    costs, asked = burden.costs, burden.asked
+    return (
+        tell(
+            "a renewal: {} µs + {} scripts × {} µs = {} µs",
+            costs.redis_renew_us,
+            burden.scripts(max(1, burden.held)),
+            costs.redis_script_us,
+            burden.redis_renewal_us(),
+        ),
+        tell(
+            "processor: {} renewals × {} µs + {} calls × ({} + {}) µs + {} × {} × {} looks × {} "
+            "µs = {} µs a second, of {} µs each",
+            burden.renewals_per_s,
+            burden.redis_renewal_us(),
+            burden.calls_per_s,
+            costs.redis_start_us,
+            costs.redis_end_us,
+            burden.watchdogs,
+            TICKS,
+            asked.partitions,
+            costs.redis_tick_us,
+            load.cpu_us,
+            burden.budget_us,
+        ),
+        tell(
+            "memory: {} × {} B + {} calls × {} s × {} B (ended, and remembered) = {} GiB, of {} GiB each",
+            asked.sessions,
+            costs.redis_session_bytes,
+            burden.calls_per_s,
+            asked.retention_s,
+            costs.redis_ended_bytes,
+            load.memory_bytes / GIB,
+            asked.shard_gib,
+        ),
+        tell(
+            "network: {} × {} B = {} Gbit/s, of {} each",
+            burden.renewals_per_s,
+            costs.renewal_bytes,
+            load.wire_bytes * 8 / 1000000000.0,
+            asked.network_gbit * asked.utilisation,
         ),
     )
 
