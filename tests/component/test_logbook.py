@@ -107,6 +107,13 @@ async def test_a_call_without_a_slot_waits_and_its_wait_is_measured(patient_clus
     await patient_cluster.submit("one", "first")
     await patient_cluster.submit("one", "second")
     assert changes(said, "second") == [("session.pending", "one")]
+
+    async def told_room():
+        return [instance.used for instance in await patient_cluster.store.instances()]
+
+    await eventually(
+        told_room, 5, until=lambda used: used == [1]
+    )  # else it is offered a session, and refuses it
     watchdog = await patient_cluster.watchdog()
     await eventually(lambda: (watchdog.pending, watchdog.leased) == (1, 1), 5)
     await one.end("first", "because")
