@@ -173,6 +173,7 @@ FaultKind = Literal[
     "restarted",  # Redis was stopped, and is there again with all that it held
     "emptied",  # Redis restarted with nothing
     "rolled back",  # Redis lost its last writes; detail: how many seconds of them
+    "split",  # Redis is two until it is rolled back; detail: how many seconds of writes the older one lacks
     "clock jumped",  # of the host of Redis; detail: by how many seconds
     "watchdog paused",
     "watchdog resumed",

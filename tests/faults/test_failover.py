@@ -57,9 +57,9 @@ def redundant(request):
     topology.close()
 
 
-def rolled_back(stage: Stage, since_s: float) -> None:
+def rolled_back(stage: Stage, since_s: float, kind: str = "rolled back") -> None:
     """Write down that what was written since then, or had not reached the replicas, may be lost."""
-    stage.story.fault("rolled back", detail=f"{stage.story.now_s() - since_s + BEHIND_S:.3f}")
+    stage.story.fault(kind, detail=f"{stage.story.now_s() - since_s + BEHIND_S:.3f}")
 
 
 async def test_g7_a_primary_that_wakes_up_after_its_replacement_and_still_takes_writes_disturbs_nobody(
@@ -75,6 +75,7 @@ async def test_g7_a_primary_that_wakes_up_after_its_replacement_and_still_takes_
         await eventually(trio.failed_over, PATIENCE_S, about="a replica has taken over", every_s=0.1)
         rolled_back(stage, frozen_s)
         thawed_s = stage.story.now_s()
+        rolled_back(stage, frozen_s, "split")
         trio.primary.thaw()
         # For a moment there are two primaries, each with clients that believe in it.
         await eventually(

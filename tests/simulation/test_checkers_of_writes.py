@@ -117,6 +117,22 @@ def test_a_superseded_process_may_start_what_it_was_granted():
     assert broken(fences, history[1:])
 
 
+def test_while_redis_is_two_each_may_answer_but_for_what_both_had():
+    history = [
+        wrote(10, number=2),
+        wrote(11.5, number=3),
+        fault(12, "split", detail="1"),
+        wrote(12.5, number=5),
+    ]
+    older = [started(13, "bob", 20, resumed=2), wrote(13.1, "bob", 20, 3), wrote(13.2, number=6)]
+    assert not broken(fences, [*history, *older])
+    assert broken(fences, [*history, started(13, "bob", 20, resumed=1)])
+    assert broken(fences, [wrote(10, fence=15), *history, *older])
+    one_again = [*history, *older, fault(14, "rolled back", detail="2.5")]
+    assert broken(fences, [*one_again, started(15, "cid", 30, resumed=1)])
+    assert broken(fences, [*one_again, wrote(15, number=7), started(16, "cid", 30, resumed=6)])
+
+
 @pytest.mark.parametrize("resumed", [None, 4])
 def test_a_successor_that_lacks_a_saved_checkpoint_is_rejected(resumed):
     saved = wrote(10, number=5)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from mediaflow.testing.checkers.losses import Loss, loss
+from mediaflow.testing.checkers.losses import Loss, is_split, loss
 from mediaflow.testing.history import AnyHappening, Recorded, Started, Stopped, Wrote
 
 Owner = tuple[str, int]
@@ -28,9 +28,11 @@ class Checkpoints:
         self._writes: defaultdict[tuple[str, str], list[Wrote]] = defaultdict(list)
         self._held: dict[str, _Held] = {}
         self._stopped: dict[tuple[str, Owner], float] = {}
+        self._split = False
 
     def take(self, one: AnyHappening) -> None:
         """Take in what is neither a write nor a start."""
+        self._split = is_split(one, before=self._split)
         if isinstance(one, Stopped):
             self._stopped[one.session_id, (one.instance_id, one.incarnation)] = one.at_s
         elif lost := loss(one):
@@ -61,6 +63,8 @@ class Checkpoints:
 
     def _raise(self, one: Wrote) -> int:
         saved = self._writes[one.session_id, one.kind]
+        if self._split:
+            return saved[-1].number if saved else one.number
         if not saved or saved[-1].number < one.number:
             saved.append(one)
         return saved[-1].number

@@ -22,15 +22,18 @@ Exempt:
 * *Checkpoints.* What a loss covers, a successor may lack, and numbers may go back to what Redis was left with. Not
   exempt, if the owner that wrote it put the session back (readoption brings the checkpoint along): only the very
   last write before the loss is, as its owner may never have heard that it was accepted.
+* *Split.* While Redis is two, because an old primary woke up beside its replacement, each may have answered: what
+  is seen is compared with what both had in common, and never with what else was seen meanwhile.
 * *Superseded.* Where a newer process of the same id has appeared, an older one may still start what it was granted.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from math import isfinite
+from typing import TypeVar
 
 from mediaflow.testing.checkers.checkpoints import Checkpoints
-from mediaflow.testing.checkers.losses import Records, is_jump, loss
+from mediaflow.testing.checkers.losses import Records, is_jump, is_split, loss
 from mediaflow.testing.checkers.reading import LIVE
 from mediaflow.testing.history import AnyHappening, Recorded, Started, Terms, Violation, Wrote
 
@@ -77,6 +80,9 @@ def _against(record: Recorded | None, wrote: Wrote) -> list[str]:
     return []
 
 
+Seen = TypeVar("Seen")
+
+
 class _Fences:
     """The fences that were seen so far, with their times: a rollback takes back the latest."""
 
@@ -87,10 +93,11 @@ class _Fences:
         self._granted: defaultdict[str, list[Recorded]] = defaultdict(list)
         self._known: set[tuple[str, int]] = set()
         self._newest_incarnation: dict[str, int] = {}
-        self._lost = self._went_back = False
+        self._lost = self._went_back = self._split = False
 
     def suffer(self, one: AnyHappening) -> None:
         """Take in a fault."""
+        self._split = is_split(one, before=self._split)
         lost = loss(one)
         went_back = is_jump(one, forward=False)
         self._lost, self._went_back = self._lost or bool(lost), self._went_back or went_back
@@ -109,7 +116,7 @@ class _Fences:
         for key in (f"session {one.session_id}", f"call {one.call_id}"):
             raised = self._writes[key]
             if not raised or raised[-1].fence < one.fence:
-                raised.append(one)
+                self._remember(raised, one)
             elif raised[-1].fence > one.fence and not (self._lost and key.startswith("call")):
                 above = raised[-1]
         if above is None:
@@ -127,7 +134,7 @@ class _Fences:
         if not is_new:
             return []
         above = next((grant for grant in self._granted[one.call_id] if _is_above(grant, one)), None)
-        self._granted[one.call_id].append(one)
+        self._remember(self._granted[one.call_id], one)
         if above is None:
             return []
         return [f"{one.session_id} was given fence {one.fence} after {above.session_id} had {above.fence}"]
@@ -136,12 +143,16 @@ class _Fences:
         """Compare the fence of a start with those of other owners of the session."""
         self._see(one.instance_id, one.incarnation)
         others = [start for start in self._starts[one.session_id] if not _same(start, one)]
-        self._starts[one.session_id].append(one)
+        self._remember(self._starts[one.session_id], one)
         above = next((start for start in others if start.fence >= one.fence), None)
         if above is None or self._newest_incarnation[one.instance_id] > one.incarnation:
             return []
         before = f"{above.instance_id} had started {one.session_id} under fence {above.fence}"
         return [f"{before} when {one.instance_id} started it under {one.fence}"]
+
+    def _remember(self, seen: list[Seen], one: Seen) -> None:
+        if not self._split:
+            seen.append(one)
 
     def _see(self, instance_id: str, incarnation: int) -> None:
         newest = self._newest_incarnation.get(instance_id, 0)

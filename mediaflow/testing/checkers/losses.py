@@ -27,16 +27,26 @@ class Loss(NamedTuple):
 
 
 def loss(one: AnyHappening) -> Loss | None:
-    """Read a happening as a loss of data, if it is one; without a readable extent all may be lost."""
-    if not isinstance(one, Fault) or one.kind not in ("emptied", "rolled back"):
+    """Read a happening as a loss of data, if it is one; without a readable extent all may be lost.
+
+    A Redis that is split has lost, to whoever asks the older one, what that one lacks.
+    """
+    if not isinstance(one, Fault) or one.kind not in ("emptied", "rolled back", "split"):
         return None
-    extent_s = _amount(one.detail) if one.kind == "rolled back" else None
+    extent_s = None if one.kind == "emptied" else _amount(one.detail)
     return Loss(one.at_s, -FOREVER if extent_s is None else one.at_s - abs(extent_s) - BLUR_S)
 
 
 def losses(history: Sequence[AnyHappening]) -> list[Loss]:
     """Return the losses of data, in order."""
     return [found for one in history if (found := loss(one))]
+
+
+def is_split(one: AnyHappening, *, before: bool) -> bool:
+    """Tell whether Redis is two after a happening, given whether it was ``before``."""
+    if not isinstance(one, Fault):
+        return before
+    return one.kind == "split" or (before and one.kind not in ("emptied", "rolled back"))
 
 
 def is_jump(one: AnyHappening, *, forward: bool) -> bool:
