@@ -49,6 +49,8 @@ _PREFLIGHT = {
     "Access-Control-Max-Age": "7200",
 }
 
+_TO_SECONDS = len("2026-01-01T00:00:00")
+
 Parameters = Mapping[str, str]
 Message = TypeVar("Message", StartRequest, LimitRequest)
 
@@ -236,11 +238,18 @@ def _codes(wanted: StartRequest, request: Request) -> list[str]:
 
 
 def _playing(answer: StreamAnswer, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    expires_s = datetime.fromisoformat(answer.expires_at).timestamp()
+    expires_s = (
+        _seconds(answer.expires_at[:_TO_SECONDS]) + int(answer.expires_at[_TO_SECONDS + 1 : -1]) / 1000
+    )
     # Both by the clock that counts, which is Redis', so that their difference is right for any client.
     now_s = expires_s - answer.ttl_ms / 1000
     dates = {"Date": _http_date(int(now_s)), "Expires": _http_date(int(expires_s))}
     return Response.of(answer, status, {**dates, **_NO_STORE, **(headers or {})})
+
+
+@lru_cache(maxsize=16)
+def _seconds(date: str) -> int:
+    return int(datetime.fromisoformat(date + "+00:00").timestamp())
 
 
 @lru_cache(maxsize=16)

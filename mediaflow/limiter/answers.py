@@ -24,19 +24,23 @@ class Answering(NamedTuple):
 
 
 def stream(
-    answering: Answering, facts: StreamFacts, reply: Mapping[str, Any], *, degraded_id: str | None = None
+    answering: Answering,
+    stream_id: str,
+    facts: StreamFacts,
+    reply: Mapping[str, Any],
+    *,
+    degraded: bool = False,
 ) -> StreamAnswer:
     """Return the answer about a stream that may play, with its token.
 
     Args:
         answering: Who is answered.
+        stream_id: Of the stream, as the player is to know it.
         facts: The stream.
         reply: ``limit``, ``active``, ``now_ms`` and ``expires_ms``.
-        degraded_id: Not None where Redis was not asked: the id as the player has it, empty for a new one.
+        degraded: Whether Redis was not asked.
     """
     keyring, user_id, heartbeat_interval_ms, signed = answering
-    degraded = degraded_id is not None
-    stream_id = degraded_id or keyring.issue(user_id, facts)
     now_ms, expires_ms = int(reply["now_ms"]), int(reply["expires_ms"])
     answer = StreamAnswer(
         stream_id=stream_id,

@@ -1,5 +1,7 @@
 """The keys of a limiter: its own until Redis can be asked, then the one that all replicas agree on."""
 
+from typing import NamedTuple
+
 from mediaflow.limiter import stream_id as ids
 from mediaflow.limiter.outcomes import StreamUnknown
 from mediaflow.limiter.signing import Signer, configured_signer, new_key, signer
@@ -8,6 +10,17 @@ from mediaflow.store import RedisStore
 
 _SHARED_NAME = "token_key"
 _FORMER_KEPT = 4
+
+
+class Known(NamedTuple):
+    """A stream by its id.
+
+    Attributes:
+        stream_id: As it is issued now: another text than the one that was read, if the key is another one since.
+    """
+
+    facts: StreamFacts
+    stream_id: str
 
 
 class Keyring:
@@ -52,16 +65,18 @@ class Keyring:
 
     def issue(self, user_id: str, facts: StreamFacts) -> str:
         """Return the id of a stream."""
-        return ids.issue(self.agreed.id_secret if self.agreed else self._secrets[-1], user_id, facts)
+        return ids.issue(self._secret(), user_id, facts)
 
-    def read(self, user_id: str, stream_id: str) -> StreamFacts:
+    def read(self, user_id: str, stream_id: str) -> Known:
         """Return what an id says.
 
         Raises:
             StreamUnknown: It was not issued for this user.
         """
-        agreed = (self.agreed.id_secret,) if self.agreed else ()
-        return _known(ids.read((*agreed, *self._secrets), user_id, stream_id))
+        if facts := ids.read((self._secret(),), user_id, stream_id):
+            return Known(facts, stream_id)
+        facts = _some(ids.read(self._secrets, user_id, stream_id))
+        return Known(facts, self.issue(user_id, facts))
 
     def believe(self, user_id: str, stream_id: str) -> StreamFacts:
         """Return what an id says for an answer that counts nothing; see :func:`stream_id.unverified`.
@@ -69,7 +84,10 @@ class Keyring:
         Raises:
             StreamUnknown: It says nothing, or a key is known and did not sign it.
         """
-        return self.read(user_id, stream_id) if self.agreed else _known(ids.unverified(stream_id))
+        return self.read(user_id, stream_id).facts if self.agreed else _some(ids.unverified(stream_id))
+
+    def _secret(self) -> bytes:
+        return self.agreed.id_secret if self.agreed else self._secrets[-1]
 
     def _remember(self, agreed: Signer) -> None:
         # Ids that were signed with the key before are still out there.
@@ -78,7 +96,7 @@ class Keyring:
         self.agreed = agreed
 
 
-def _known(facts: StreamFacts | None) -> StreamFacts:
+def _some(facts: StreamFacts | None) -> StreamFacts:
     if facts is None:
         raise StreamUnknown("no stream of this user ever had this id")
     return facts

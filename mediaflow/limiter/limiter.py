@@ -169,7 +169,7 @@ class StreamLimiter:
         self._conclude_start(reply)
         if reply["id"] != facts.key:
             facts = facts._replace(key=reply["id"], issued_ms=reply["issued_ms"])
-        return answers.stream(self._answering(user_id), facts, reply)
+        return answers.stream(self._answering(user_id), self._keyring.issue(user_id, facts), facts, reply)
 
     async def heartbeat(self, user_id: str, stream_id: str, *, limit: int | None = None) -> StreamAnswer:
         """Keep a stream alive; one that expired comes back if ``readmit`` is set and there is room.
@@ -189,8 +189,8 @@ class StreamLimiter:
         try:
             async with self._in_time():
                 await self._agree()
-                facts = self._keyring.read(user_id, stream_id)
-                request = self._request(facts, limit) | {"readmit": self.settings.readmit}
+                known = self._keyring.read(user_id, stream_id)
+                request = self._request(known.facts, limit) | {"readmit": self.settings.readmit}
                 reply = await self._ask("beat", user_id, request)
         except StoreUnavailable:
             return self._degraded(user_id, self._keyring.believe(user_id, stream_id), limit, stream_id)
@@ -198,7 +198,7 @@ class StreamLimiter:
             raise answers.ended(reply)
         if reply["status"] == "readmitted":
             self.counts["readmitted"] += 1
-        return answers.stream(self._answering(user_id), facts, reply)
+        return answers.stream(self._answering(user_id), known.stream_id, known.facts, reply)
 
     async def stop(self, user_id: str, stream_id: str) -> None:
         """End a stream; a heartbeat that comes late changes nothing any more.
@@ -216,7 +216,7 @@ class StreamLimiter:
         try:
             async with self._in_time():
                 await self._agree()
-                facts = self._keyring.read(user_id, stream_id)
+                facts = self._keyring.read(user_id, stream_id).facts
                 request = self._request(facts, None) | {"operation": secrets.token_urlsafe(9)}
                 reply = await self._ask("stop", user_id, request)
         except StoreUnavailable:
@@ -372,7 +372,7 @@ class StreamLimiter:
     def _replaced(self, user_id: str, stream_id: str | None) -> str | None:
         """Return the store's name of a stream that is to be replaced; an id of nothing replaces nothing."""
         try:
-            return self._keyring.read(user_id, stream_id).key if stream_id else None
+            return self._keyring.read(user_id, stream_id).facts.key if stream_id else None
         except StreamUnknown:
             return None
 
@@ -396,7 +396,8 @@ class StreamLimiter:
             "now_ms": now_ms,
             "expires_ms": now_ms + int(self.settings.stream_ttl * 1000),
         }
-        return answers.stream(self._answering(user_id), facts, uncounted, degraded_id=stream_id)
+        stream_id = stream_id or self._keyring.issue(user_id, facts)
+        return answers.stream(self._answering(user_id), stream_id, facts, uncounted, degraded=True)
 
 
 def _standing(settings: Settings, rules: msgspec.Raw) -> dict[str, Any]:

@@ -6,6 +6,7 @@ attributes that rules look at. It is bound to the user by its signature alone.
 
 import base64
 import binascii
+import hashlib
 import hmac
 from typing import Any, NamedTuple
 
@@ -39,8 +40,8 @@ class StreamFacts(NamedTuple):
 
 def issue(secret: bytes, user_id: str, facts: StreamFacts) -> str:
     """Return the id of a stream; the same facts give the same id."""
-    payload = _payload(facts)
-    return f"{_text(payload)}.{_text(_signature(secret, user_id, payload))}"
+    payload = _text(_payload(facts))
+    return f"{payload}.{_signature(secret, user_id, payload)}"
 
 
 def fits(facts: StreamFacts) -> bool:
@@ -52,17 +53,13 @@ def read(secrets: tuple[bytes, ...], user_id: str, stream_id: str) -> StreamFact
     """Return what an id says, None if none of the secrets signed it for this user."""
     if len(stream_id) > MAX_ID_LENGTH:
         return None
-    payload_text, _, signature_text = stream_id.partition(".")
-    try:
-        payload, given = _bytes(payload_text), _bytes(signature_text)
-    except (binascii.Error, ValueError):
+    # Texts are compared, because base64 has several for some bytes: only the one that was issued counts.
+    payload, _, given = stream_id.partition(".")
+    if not stream_id.isascii() or not any(
+        hmac.compare_digest(given, _signature(secret, user_id, payload)) for secret in secrets
+    ):
         return None
-    # Base64 has several texts for some bytes; only the one that was issued counts.
-    if f"{_text(payload)}.{_text(given)}" != stream_id:
-        return None
-    if not any(hmac.compare_digest(given, _signature(secret, user_id, payload)) for secret in secrets):
-        return None
-    return _decode(payload)
+    return _decode(_bytes(payload))
 
 
 def unverified(stream_id: str) -> StreamFacts | None:
@@ -93,14 +90,15 @@ def _decode(payload: bytes) -> StreamFacts:
     return StreamFacts(*msgspec.json.decode(payload, type=tuple[str, str, int, dict[str, str], str]))
 
 
-def _signature(secret: bytes, user_id: str, payload: bytes) -> bytes:
+def _signature(secret: bytes, user_id: str, payload: str) -> str:
+    # With a key BLAKE2b is a MAC by itself (RFC 7693), at a fifth of what HMAC costs.
     user = user_id.encode()
-    message = len(user).to_bytes(4, "big") + user + payload
-    return hmac.digest(secret, message, "sha256")[:_SIGNATURE_BYTES]
+    message = len(user).to_bytes(4, "big") + user + payload.encode()
+    return _text(hashlib.blake2b(message, key=secret, digest_size=_SIGNATURE_BYTES).digest())
 
 
 def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _bytes(text: str) -> bytes:

@@ -31,6 +31,9 @@ WRITE_TIMEOUT_S = 30.0
 LINGER_S = 2.0
 """How long what is left of a refused body is still read, so that the client gets to see the refusal."""
 
+SETTLE_TURNS = 4
+"""Turns of the event loop in which aiohttp's handler is back to wait for the next request; it takes two."""
+
 IDLE_TIMEOUT_S = 620.0
 """For the next request: longer than load balancers keep a connection, or they would send into a closed one."""
 
@@ -83,7 +86,7 @@ class Door:
 class Connection(web.RequestHandler):
     """One client's connection; see the module on what it may take."""
 
-    __slots__ = ("_door", "_head_timer", "_held", "_under_way")
+    __slots__ = ("_door", "_head_timer", "_held", "_settling", "_under_way")
 
     def __init__(self, door: Door, server: web.Server) -> None:
         super().__init__(
@@ -97,6 +100,7 @@ class Connection(web.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._under_way: asyncio.Task[None] | None = None
         self._held = b""
+        self._settling = 0 if door.express is None else SETTLE_TURNS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it."""
@@ -118,6 +122,9 @@ class Connection(web.RequestHandler):
                 self.transport.pause_reading()
             return
         waiter, express = self._waiter, self._door.express
+        if waiter is None and self._settling:
+            self._settle(data)
+            return
         if express is None or waiter is None or waiter.done() or self._paused:
             super().data_received(data)
         else:
@@ -130,6 +137,23 @@ class Connection(web.RequestHandler):
             self._stop_timer()
         elif self._head_timer is None:
             self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_S, self._on_slow_head)
+
+    def _settle(self, data: bytes) -> None:
+        """Keep what came before aiohttp's handler waits for it: else it goes the usual way, and so does all after it."""
+        if not self._held:
+            self._loop.call_soon(self._settled)
+        self._held += data
+
+    def _settled(self) -> None:
+        if self.transport is None:
+            return
+        self._settling -= 1
+        if self._waiter is None and self._settling:
+            self._loop.call_soon(self._settled)
+            return
+        self._settling = 0
+        data, self._held = self._held, b""
+        self.data_received(data)
 
     def _sent_out(self, express: Express) -> bool:
         """Have the request that came answered the short way, if it can be."""
@@ -217,11 +241,14 @@ class Connection(web.RequestHandler):
             resp = problems.answer(problems.of_aiohttp(request, resp))
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                return await super().finish_response(request, resp, start_time)
+                sent = await super().finish_response(request, resp, start_time)
         except TimeoutError:
             if isinstance(self.transport, asyncio.WriteTransport):
                 self.transport.abort()  # to close it would wait for the reader as well
             return resp, True
+        # What is left of a body has to be read first; the next request comes after it.
+        self._settling = SETTLE_TURNS if self._door.express and request.content.is_eof() else 0
+        return sent
 
     def _on_slow_head(self) -> None:
         self._head_timer = None

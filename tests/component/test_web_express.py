@@ -7,9 +7,10 @@ import pytest
 import structlog
 from aiohttp import web
 from harness.surfaces import client_of, own_settings
+from harness.waiting import eventually
 from harness.wire import parse
 
-from mediaflow.web.connections import HAS_SHORT_WAY
+from mediaflow.web.connections import HAS_SHORT_WAY, Door
 from mediaflow.web.express import Answer
 from mediaflow.web.surface import Route, Surface
 
@@ -194,3 +195,52 @@ async def test_what_nobody_foresaw_is_a_problem_and_not_silence(line, body):
     assert "x-forged" not in answer.headers
     assert [(entry["method"], entry["path"]) for entry in logged] == [("POST", "/echo")]
     assert await reader.read() == b""
+
+
+class Kept(asyncio.Transport):
+    """Keeps what is written, and lets its protocol hear of more with the next turn of the event loop."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.answers: list[bytes] = []
+        self.next: list[bytes] = []
+
+    def write(self, data):
+        self.answers.append(bytes(data))
+        if self.next:
+            asyncio.get_running_loop().call_soon(self.protocol.data_received, self.next.pop(0))
+
+    def writelines(self, list_of_data):
+        self.write(b"".join(list_of_data))
+
+    def is_closing(self):
+        return False
+
+    def close(self):
+        pass
+
+
+async def test_a_client_that_asks_before_aiohttp_waits_for_it_is_answered_the_short_way_all_the_same(echo):
+    server = web.Server(echo.handle)
+    connection = Door(server, 1, echo.express)()
+    transport = Kept(connection)
+    transport.next = [request(b"two", path=b"/else"), request(b"three"), request(b"four")]
+    connection.connection_made(transport)
+    connection.data_received(request(b"one"))
+    await eventually(lambda: len(transport.answers), 5, until=lambda count: count == 4)
+    assert [parse(answer)[0].body for answer in transport.answers] == [
+        b"shortone",
+        b"longtwo",
+        b"shortthree",
+        b"shortfour",
+    ]
+    connection.connection_lost(None)
+
+
+async def test_requests_that_come_in_one_piece_are_answered_in_order(echo):
+    async with served(echo) as client:
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(request(b"one") + request(b"two", path=b"/else") + request(b"three"))
+        assert [one.body[-3:] for one in await read(reader, 3)] == [b"one", b"two", b"ree"]
+        writer.close()
