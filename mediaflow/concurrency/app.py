@@ -89,7 +89,7 @@ def surface(limiter: StreamLimiter, settings: Settings, problem: Callable[[], st
             face.metrics.observe_request(
                 method, endpoint.operation.path, response.status, time.perf_counter() - began_s
             )
-            return Answer(response.status, response.headers, response.body)
+            return response
 
         return errand
 

@@ -5,12 +5,12 @@ pages of other origins, so any origin may ask; no cookie is looked at, so none i
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -60,6 +60,14 @@ class Endpoint(NamedTuple):
 
     operation: Operation
     carry_out: Callable[[Request, Parameters], Awaitable[Response]]
+    template: Sequence[str]
+
+    @classmethod
+    def of(
+        cls, operation: Operation, carry_out: Callable[[Request, Parameters], Awaitable[Response]]
+    ) -> Self:
+        """Return it with its path taken apart."""
+        return cls(operation, carry_out, operation.path.split("/"))
 
 
 class Endpoints:
@@ -70,25 +78,25 @@ class Endpoints:
         self._limiter = limiter
         self._identity = identity
         self.table = (
-            Endpoint(operations.START, self._start),
-            Endpoint(operations.LIST, self._list),
-            Endpoint(operations.BEAT, self._beat),
-            Endpoint(operations.BEAT_BY_POST, self._beat),
-            Endpoint(operations.STOP, self._stop),
-            Endpoint(operations.STOP_BY_POST, self._stop_by_id),
-            Endpoint(operations.LIMIT, self._set_limit),
-            Endpoint(operations.KEYS, self._keys),
+            Endpoint.of(operations.START, self._start),
+            Endpoint.of(operations.LIST, self._list),
+            Endpoint.of(operations.BEAT, self._beat),
+            Endpoint.of(operations.BEAT_BY_POST, self._beat),
+            Endpoint.of(operations.STOP, self._stop),
+            Endpoint.of(operations.STOP_BY_POST, self._stop_by_id),
+            Endpoint.of(operations.LIMIT, self._set_limit),
+            Endpoint.of(operations.KEYS, self._keys),
         )
         self._by_shape: dict[tuple[str, int], list[Endpoint]] = {}
         for endpoint in self.table:
-            shape = (endpoint.operation.method, endpoint.operation.path.count("/"))
+            shape = (endpoint.operation.method, len(endpoint.template))
             self._by_shape.setdefault(shape, []).append(endpoint)
 
     def find(self, method: str, path: str) -> tuple[Endpoint, Parameters] | None:
         """Return what answers such requests, and what the path says; None if nothing does, or only for others."""
-        found = self._by_shape.get((method, path.count("/")), ())
-        for endpoint in found:
-            parameters = match(endpoint.operation.path, path)
+        parts = path.split("/")
+        for endpoint in self._by_shape.get((method, len(parts)), ()):
+            parameters = match(endpoint.template, parts)
             if parameters is not None:
                 return endpoint, parameters
         return None
@@ -113,8 +121,9 @@ class Endpoints:
     async def _dispatch(self, request: Request) -> Response:
         wanted = "GET" if request.method == "HEAD" else request.method
         allowed: list[str] = []
+        parts = request.path.split("/")
         for endpoint in self.table:
-            parameters = match(endpoint.operation.path, request.path)
+            parameters = match(endpoint.template, parts)
             if parameters is None:
                 continue
             if endpoint.operation.method == wanted:

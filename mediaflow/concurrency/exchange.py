@@ -1,11 +1,11 @@
 """Requests and responses as values, whoever brings them: aiohttp's server, or a load balancer's event."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import msgspec
 
+from mediaflow.web.express import Answer
 from mediaflow.web.problems import CONTENT_TYPE as PROBLEM
 
 
@@ -24,12 +24,10 @@ class Request(NamedTuple):
     read: Callable[[], Awaitable[bytes]]
 
 
-class Response(NamedTuple):
+class Response(Answer):
     """An answer to a request."""
 
-    status: int
-    headers: Mapping[str, str] = MappingProxyType({})
-    body: bytes = b""
+    __slots__ = ()
 
     @classmethod
     def of(cls, message: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Self:
@@ -39,16 +37,18 @@ class Response(NamedTuple):
 
     def plus(self, headers: Mapping[str, str]) -> Self:
         """Return the same with further headers; its own go before them."""
-        return self._replace(headers={**headers, **self.headers})
+        return type(self)(self.status, {**headers, **self.headers}, self.body)
 
 
-def match(template: str, path: str) -> dict[str, str] | None:
-    """Return what a path has in place of a template's parameters, still encoded; None if it is another path."""
-    wanted, found = template.split("/"), path.split("/")
-    if len(wanted) != len(found):
+def match(template: Sequence[str], path: Sequence[str]) -> dict[str, str] | None:
+    """Return what a path has in place of a template's parameters, still encoded; None if it is another path.
+
+    Both are given as what stands between the slashes.
+    """
+    if len(template) != len(path):
         return None
     parameters: dict[str, str] = {}
-    for name, text in zip(wanted, found, strict=True):
+    for name, text in zip(template, path, strict=True):
         if name.startswith("{"):
             parameters[name[1:-1]] = text
         elif name != text:

@@ -139,7 +139,7 @@ class Connection(web.RequestHandler):
             self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_S, self._on_slow_head)
 
     def _settle(self, data: bytes) -> None:
-        """Keep what came before aiohttp's handler waits for it: else it goes the usual way, and so does all after it."""
+        """Keep what came before aiohttp's handler waits for it: it would go the usual way, as all after it would."""
         if not self._held:
             self._loop.call_soon(self._settled)
         self._held += data

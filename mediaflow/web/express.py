@@ -10,6 +10,7 @@ of a connection; a client that does not take its answers) goes the usual way, wi
 
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from aiohttp import hdrs, web
@@ -27,8 +28,8 @@ class Answer(NamedTuple):
     """What is answered."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
 
 
 Errand = Callable[[bytes], Awaitable[Answer]]
