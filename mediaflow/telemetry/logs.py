@@ -60,7 +60,7 @@ def configure_ours(level: LogLevel, fmt: LogFormat) -> None:
     structlog.configure(
         processors=[*_SHARED, *_ending(fmt)],
         wrapper_class=structlog.make_filtering_bound_logger(_least(level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
 
