@@ -129,6 +129,7 @@ async def test_without_any_server_everything_runs_in_one_process(monkeypatch, ca
 
 
 @pytest.mark.usefixtures("hasty")
+@pytest.mark.slow
 async def test_a_steadfast_child_that_has_served_is_never_given_up():
     witness = Witness()
     async with kept(READY + "raise SystemExit(7)", witness, steadfast=True):

@@ -65,7 +65,8 @@ async def timed(asked):
     return answer
 
 
-@pytest.mark.parametrize("fault", ["killed", pytest.param("frozen", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
 async def test_with_redis_away_players_play_on_and_are_counted_again_when_it_is_back(
     fleet, http, redis_server, fault
 ):

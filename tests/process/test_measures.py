@@ -113,6 +113,7 @@ async def test_a_killed_worker_s_hundred_calls_run_elsewhere_within_a_second(fle
     assert kinds["session.takeover"] == 1
 
 
+@pytest.mark.slow
 async def test_a_stopped_worker_loses_its_calls_within_the_lease_and_writes_nothing_after(
     fleet, http, journal
 ):

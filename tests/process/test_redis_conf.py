@@ -106,6 +106,7 @@ def test_nobody_else_is_let_in(guarded):
         ours.set("another:key", "1")
 
 
+@pytest.mark.slow
 def test_a_replica_follows_with_the_rights_that_the_access_list_gives(guarded, new_redis):
     new_redis(
         *("--replicaof", "127.0.0.1", str(guarded.port)),

@@ -29,6 +29,7 @@ async def submit(http, url, *call_ids):
             assert answer.status == 201
 
 
+@pytest.mark.slow
 async def test_a_drain_says_how_many_sessions_were_handed_off_and_to_whom_and_the_call_tells_it(fleet, http):
     await fleet.watchdog()
     alpha = await fleet.worker("alpha", 5)
