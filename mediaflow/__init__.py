@@ -1,21 +1,14 @@
 """mediaflow decides who runs a call, and how many streams may run."""
 
-from importlib.metadata import version
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mediaflow.api.messages import CallAnswer
-from mediaflow.api.streams import StreamAnswer, StreamList
-from mediaflow.app import MediaApp
-from mediaflow.core.names import IllegalName
-from mediaflow.core.policy import Rule
-from mediaflow.runtime.cpu import CpuLoad
-from mediaflow.runtime.oncall import CallRefused, IncomingCall
-from mediaflow.runtime.placing import Draining, KeyConflict, NoFreeSlot, QueueFull
-from mediaflow.runtime.session import LeaseLost, Session
-from mediaflow.settings import Settings, SettingsError
-from mediaflow.store import NamespaceMismatch, StoreError, StoreUnavailable
-
 if TYPE_CHECKING:
+    from mediaflow.api.messages import CallAnswer
+    from mediaflow.api.streams import StreamAnswer, StreamList
+    from mediaflow.app import MediaApp
+    from mediaflow.core.names import IllegalName
+    from mediaflow.core.policy import Rule
     from mediaflow.limiter import (
         StreamEnded,
         StreamKeyConflict,
@@ -24,8 +17,14 @@ if TYPE_CHECKING:
         StreamThrottled,
         StreamUnknown,
     )
+    from mediaflow.runtime.cpu import CpuLoad
+    from mediaflow.runtime.oncall import CallRefused, IncomingCall
+    from mediaflow.runtime.placing import Draining, KeyConflict, NoFreeSlot, QueueFull
+    from mediaflow.runtime.session import LeaseLost, Session
+    from mediaflow.settings import Settings, SettingsError
+    from mediaflow.store import NamespaceMismatch, StoreError, StoreUnavailable
 
-__version__ = version("mediaflow")
+    __version__: str
 
 __all__ = [
     "CallAnswer",
@@ -58,11 +57,44 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the limiter when it is first asked for: calls do not need what it signs with, which takes long to load."""
-    if name.startswith("Stream") and name in __all__:
-        from mediaflow import limiter
+_HOMES = {
+    "mediaflow.api.messages": ("CallAnswer",),
+    "mediaflow.api.streams": ("StreamAnswer", "StreamList"),
+    "mediaflow.app": ("MediaApp",),
+    "mediaflow.core.names": ("IllegalName",),
+    "mediaflow.core.policy": ("Rule",),
+    "mediaflow.limiter": (
+        "StreamEnded",
+        "StreamKeyConflict",
+        "StreamLimiter",
+        "StreamRefused",
+        "StreamThrottled",
+        "StreamUnknown",
+    ),
+    "mediaflow.runtime.cpu": ("CpuLoad",),
+    "mediaflow.runtime.oncall": ("CallRefused", "IncomingCall"),
+    "mediaflow.runtime.placing": ("Draining", "KeyConflict", "NoFreeSlot", "QueueFull"),
+    "mediaflow.runtime.session": ("LeaseLost", "Session"),
+    "mediaflow.settings": ("Settings", "SettingsError"),
+    "mediaflow.store": ("NamespaceMismatch", "StoreError", "StoreUnavailable"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-        found = globals()[name] = getattr(limiter, name)
-        return found
-    raise AttributeError(f"module 'mediaflow' has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it first is: no program needs all of it, and a command should answer at once."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        found: Any = version("mediaflow")
+    elif name in _HOME_OF:
+        found = getattr(import_module(_HOME_OF[name]), name)
+    else:
+        raise AttributeError(f"module 'mediaflow' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """Name also what was not asked for yet."""
+    return sorted({*globals(), *__all__})

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import click
+from harness.commands import COMMANDS
 
-from mediaflow.cli.__main__ import group
 from mediaflow.cli.settings import written
 from mediaflow.core.states import diagram
 from mediaflow.settings import allowed, describe, env_name
@@ -47,7 +47,7 @@ This page is written from the code, by `python tests/generated.py`.
 def flags() -> dict[str, dict[str, list[str]]]:
     """Return for each setting its flags, and for each flag the commands that take it."""
     found: dict[str, dict[str, list[str]]] = {name: {} for name in describe()}
-    for command in group.commands.values():
+    for command in COMMANDS.values():
         for parameter in command.params:
             if isinstance(parameter, click.Option) and parameter.name in found:
                 found[parameter.name].setdefault(parameter.opts[0], []).append(command.name or "")

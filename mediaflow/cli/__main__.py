@@ -2,13 +2,45 @@
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from mediaflow import concurrency, loadbalancer, watchdog, worker
-from mediaflow.cli import bench, call, completion, doctor, drain, plan, settings, status, submit, top, up
 from mediaflow.web import program
+
+_PROGRAMS = ("worker", "loadbalancer", "watchdog", "concurrency")
+_OURS = (
+    "bench",
+    "call",
+    "completion",
+    "doctor",
+    "drain",
+    "plan",
+    "settings",
+    "status",
+    "submit",
+    "top",
+    "up",
+)
+_HOMES = {
+    **{name: f"mediaflow.{name}.app" for name in _PROGRAMS},
+    **{name: f"mediaflow.cli.{name}" for name in _OURS},
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is wanted: together they take longer to load than most of them take to run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all."""
+        del ctx
+        return sorted(_HOMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name, None if there is none."""
+        del ctx
+        return import_module(_HOMES[cmd_name]).command if cmd_name in _HOMES else None
 
 
 def _version() -> str:
@@ -18,7 +50,7 @@ def _version() -> str:
         return "(not installed: run from its source)"
 
 
-@click.group(name="mediaflow", invoke_without_command=True)
+@click.group(name="mediaflow", cls=_Commands, invoke_without_command=True)
 @click.version_option(_version(), prog_name="mediaflow", message="%(prog)s %(version)s")
 @click.pass_context
 def group(context: click.Context) -> None:
@@ -28,26 +60,6 @@ def group(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-for _command in (
-    up.command,
-    submit.command,
-    status.command,
-    settings.command,
-    top.command,
-    call.command,
-    drain.command,
-    bench.command,
-    doctor.command,
-    plan.command,
-    worker.command,
-    loadbalancer.command,
-    watchdog.command,
-    concurrency.command,
-    completion.command,
-):
-    group.add_command(_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

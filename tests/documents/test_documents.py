@@ -6,9 +6,9 @@ import tomllib
 
 import pytest
 from generated import architecture, settings_page
+from harness.commands import COMMANDS
 from harness.pages import PAGES, ROOT, blocks, read
 
-from mediaflow.cli.__main__ import group
 from mediaflow.core.states import STEPS
 from mediaflow.store import scripts
 
@@ -32,7 +32,7 @@ def test_the_extras_exist_that_are_to_be_installed(page: str) -> None:
 
 def test_the_commands_that_are_listed_are_those_there_are() -> None:
     listed = re.findall(r"^\| `mediaflow (\w+)", README, re.MULTILINE)
-    assert sorted(listed) == sorted(group.commands)
+    assert sorted(listed) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])

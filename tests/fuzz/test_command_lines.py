@@ -4,6 +4,7 @@ import random
 
 import pytest
 from click.testing import CliRunner
+from harness.commands import COMMANDS
 
 from mediaflow.bench.plan.programs import Unmeasurable
 from mediaflow.cli import asking, bench, plan, status, up
@@ -76,8 +77,8 @@ def nothing_is_served(tmp_path_factory):
 
 def line(rng: random.Random) -> list[str]:
     """Return a command line: a command, and flags of its own and of others with odd values."""
-    name = rng.choice([*group.commands, *group.commands, "", "nothing", "--version"])
-    command = group.commands.get(name, group)
+    name = rng.choice([*COMMANDS, *COMMANDS, "", "nothing", "--version"])
+    command = COMMANDS.get(name, group)
     own = [option for parameter in command.params for option in parameter.opts]
     words = [name] if name else []
     for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 6))):
@@ -111,10 +112,10 @@ def check(words: list[str], environ: dict[str, str] | None = None) -> int:
     return exit_status
 
 
-@pytest.mark.parametrize("command", sorted(group.commands))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 @pytest.mark.parametrize("value", ["", "²", "\udcff", "9" * 5000, "[" * 5000, "a\nb", "nan"])
 def test_a_value_that_no_flag_expects_is_a_line(command, value):
-    for parameter in group.commands[command].params:
+    for parameter in COMMANDS[command].params:
         if "--help" not in parameter.opts:
             check([command, parameter.opts[0], value])
 

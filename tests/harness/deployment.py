@@ -9,7 +9,7 @@ from typing import Any
 import click
 import yaml
 
-from mediaflow.cli.__main__ import group
+from harness.commands import COMMANDS
 from mediaflow.settings import Settings, load
 from mediaflow.web import hosting
 
@@ -30,8 +30,8 @@ def document(path: Path) -> dict[str, Any]:
 def flags_of(words: Sequence[str]) -> dict[str, Any]:
     """Parse what stands behind ``mediaflow``, and return the settings in it; fails if our command line does."""
     name, *arguments = words
-    assert name in group.commands, f"there is no `mediaflow {name}`"
-    command = group.commands[name]
+    assert name in COMMANDS, f"there is no `mediaflow {name}`"
+    command = COMMANDS[name]
     with click.Context(command, info_name=name) as context:
         given, left, _ = command.make_parser(context).parse_args(list(arguments))
     assert not left, f"`mediaflow {name}` takes no {left}"
