@@ -18,7 +18,7 @@ Figures = Mapping[str, float] | str
 class Duel(msgspec.Struct, kw_only=True):
     """Ours against one other, at one size: the pairs by metric, or why there are none.
 
-    ``failure`` may also say why there are fewer pairs than rounds.
+    ``failure`` may also say why there are fewer pairs than rounds; ``alone`` is then what ours came to, by metric.
     """
 
     contest: str
@@ -28,6 +28,7 @@ class Duel(msgspec.Struct, kw_only=True):
     is_limit: bool = False
     pairs: dict[str, list[Pair]] = msgspec.field(default_factory=dict[str, list[Pair]])
     failure: str = ""
+    alone: dict[str, float] = msgspec.field(default_factory=dict[str, float])
 
 
 class Turn(NamedTuple):
@@ -116,7 +117,7 @@ def _note(contest: Contest, duel: Duel, other: Contestant, figures: Mapping[Cont
     if isinstance(ours, str):
         duel.failure = f"{contest.ours.name}: {ours}"
     elif isinstance(theirs, str):
-        duel.failure = theirs
+        duel.failure, duel.alone = theirs, dict(ours)
     else:
         for metric in contest.metrics:
             if metric.name in ours and metric.name in theirs:  # a limit may not have all of them

@@ -31,13 +31,25 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     pairs: list[Pair]
 
 
+class Alone(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of ours that there is none to compare with."""
+
+    metric: str
+    unit: str
+    value: float
+
+
 class Absence(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who could not be measured, or not in all rounds, and why."""
+    """Somebody who could not be measured, or not in all rounds, and why.
+
+    ``ours``: our figures of that round, if it was only the other that failed.
+    """
 
     contest: str
     size: int
     other_name: str
     reason: str
+    ours: list[Alone] = []
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +69,23 @@ def report(conditions: Conditions, played: Sequence[tuple[Contest, Sequence[Duel
             lines += _lines(contest, duel)
             if duel.failure:
                 absences.append(
-                    Absence(contest=duel.contest, size=duel.size, other_name=duel.other, reason=duel.failure)
+                    Absence(
+                        contest=duel.contest,
+                        size=duel.size,
+                        other_name=duel.other,
+                        reason=duel.failure,
+                        ours=_alone(contest, duel),
+                    )
                 )
     return Report(conditions=conditions, lines=lines, absences=absences)
+
+
+def _alone(contest: Contest, duel: Duel) -> list[Alone]:
+    return [
+        Alone(metric=metric.name, unit=metric.unit, value=duel.alone[metric.name])
+        for metric in contest.metrics
+        if metric.name in duel.alone
+    ]
 
 
 def _lines(contest: Contest, duel: Duel) -> Iterator[Line]:
@@ -97,6 +123,9 @@ def drawn(told: Report, titles: Mapping[str, str]) -> Iterator[RenderableType]:
             yield _table(lines)
         for absence in absences:
             yield Text(f"{absence.other_name}: {absence.reason}", "yellow")
+            if absence.ours:
+                alone = ", ".join(f"{one.metric} {figure(one.value, one.unit)}" for one in absence.ours)
+                yield Text(f"ours in that round: {alone}")
         yield ""
 
 

@@ -109,7 +109,7 @@ async def test_the_report_shows_medians_the_ratio_with_its_spread_and_who_is_mis
     said = screen.getvalue()
     assert "race: who is first" in said
     assert "× (3–4)" in said
-    assert "their lock: collapsed" in said
+    assert "their lock: collapsed\nours in that round: p50 2 ms" in said
     assert "arq missing" in conditions_line(CONDITIONS)
 
 
