@@ -1,6 +1,7 @@
 """`mediaflow bench`: that it runs through, and says what is missing. How fast anything is decides nothing here."""
 
 import pytest
+from conftest import needs_redis
 from harness.processes import Program
 
 from mediaflow.bench.contests import CONTESTS
@@ -41,7 +42,9 @@ def test_without_a_redis_server_it_says_so_in_a_line(monkeypatch, capsys, tmp_pa
     assert "no redis-server" in said
 
 
+@pytest.mark.redis
 def test_without_the_extra_it_says_how_to_install_it(monkeypatch, capsys):
+    needs_redis()
     monkeypatch.setattr("mediaflow.bench.bench.is_installed", lambda _: False)
     assert main(["bench", "--quick", "--only", "jobs"]) == 2
     assert "pip install 'mediaflow[bench]'" in capsys.readouterr().err
