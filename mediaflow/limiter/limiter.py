@@ -402,7 +402,7 @@ class StreamLimiter:
 
 def _standing(settings: Settings, rules: msgspec.Raw) -> dict[str, Any]:
     """Return what all requests to the scripts have in common."""
-    return {
+    standing: dict[str, Any] = {
         "ttl_ms": int(settings.stream_ttl * 1000),
         "rules": rules,
         "default_limit": settings.stream_limit,
@@ -410,6 +410,8 @@ def _standing(settings: Settings, rules: msgspec.Raw) -> dict[str, Any]:
         "throttle": settings.stream_throttle,
         "retention_ms": int(max(settings.retention, 2 * settings.stream_ttl) * 1000),
     }
+    # What was counted by other rules counts for nothing.
+    return standing | {"settings_id": _digest(standing)}
 
 
 def _check_id(name: str, value: str) -> None:

@@ -1,11 +1,14 @@
 -- Keep a stream alive; one that expired, or that Redis forgot, comes back in the same step if there is room.
 -- KEYS: user limit
--- ARGV: request {id device attributes metadata code issued_ms ttl_ms rules limit default_limit count_by throttle
+-- ARGV: request {id device attributes metadata code issued_ms ttl_ms rules settings_id limit default_limit count_by throttle
 --   retention_ms readmit}
 -- RETURNS: JSON {status limit active now_ms expired …}: alive expires_ms device; readmitted expires_ms device;
 --   ended reason by; throttled retry_ms
--- USES: plan streams
+-- USES: plan streams rules tally keep
 -- FLAGS: allow-oom
+
+look({'s:' .. request.id, 'e:' .. request.id, 'r:user', 'r:' .. request.id})
+if not (ended[request.id] or streams[request.id] and is_live(streams[request.id])) then look_at_all() end
 
 local stream = streams[request.id]
 local function play_on()

@@ -1,10 +1,18 @@
 -- Begin a stream if every rule allows it, ending others in the same step if the request says so.
 -- KEYS: user limit
--- ARGV: request {id device attributes metadata code issued_ms ttl_ms rules limit default_limit count_by throttle retention_ms
---   on_limit terminate replaces key digest}
+-- ARGV: request {id device attributes metadata code issued_ms ttl_ms rules settings_id limit default_limit count_by throttle
+--   retention_ms on_limit terminate replaces key digest}
 -- RETURNS: JSON {status limit active now_ms expired …}: started id issued_ms expires_ms taken_over; repeated likewise;
 --   refused violations conflicts; throttled retry_ms; conflict
--- USES: plan streams
+-- USES: plan streams rules tally keep
+
+local new = {device = request.device, attributes = request.attributes, metadata = request.metadata,
+  code = request.code, issued_ms = request.issued_ms, expires_ms = now_ms + request.ttl_ms}
+local fields = counts_of(new)
+for _, field in ipairs({'s:' .. request.id, 'e:' .. request.id, 'r:user'}) do fields[#fields + 1] = field end
+if request.key then fields[#fields + 1] = 'k:' .. request.key end
+look(fields)
+if #request.terminate > 0 or request.replaces or not fits(new) then look_at_all() end
 
 -- Asked again because the reply was lost: the stream is there already, and must not be in its own way.
 -- It may even have been ended since, which its next heartbeat will say.
@@ -23,6 +31,7 @@ local known = request.key and keys[request.key]
 if known then
   local status, more = 'repeated', {id = known.id, expires_ms = now_ms, issued_ms = known.issued_ms}
   if known.digest ~= request.digest then status, more = 'conflict', {} end
+  read({'s:' .. known.id})
   local stream = streams[known.id]
   if stream then more.expires_ms = stream.expires_ms end
   keep()
@@ -30,11 +39,9 @@ if known then
 end
 
 -- Later than any other, also within one millisecond: the order of starts decides who goes first.
-local started_ms = now_ms
-for _, stream in pairs(streams) do started_ms = math.max(started_ms, stream.started_ms + 1) end
-local new = {device = request.device, attributes = request.attributes, metadata = request.metadata,
-  code = request.code, issued_ms = request.issued_ms, started_ms = started_ms, expires_ms = now_ms + request.ttl_ms}
+new.started_ms = math.max(now_ms, newest_ms + 1)
 
+-- Of a user who has much it is none, where the rules surely have room: then nothing here has to go.
 local playing = live_streams()
 local going, taken_over = {}, 0
 local function take_over(id)
@@ -59,7 +66,7 @@ local function oldest(ids)
   return ids[1]
 end
 
-local violated = violations(playing, new)
+local violated = is_whole and violations(playing, new) or {}
 while #violated > 0 and request.on_limit == 'stop_oldest' and #violated[1].streams > 0 do
   take_over(oldest(violated[1].streams))
   violated = violations(playing, new)
@@ -80,6 +87,7 @@ for id in pairs(going) do
   end_stream(id, 'taken_over', {device = request.device, id = request.id, at_ms = now_ms})
 end
 streams[request.id] = new
+tally_new(new)
 set('s:' .. request.id, new)
 if request.key then
   keys[request.key] = {id = request.id, digest = request.digest, issued_ms = request.issued_ms, at_ms = now_ms}

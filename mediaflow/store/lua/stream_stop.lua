@@ -1,9 +1,13 @@
 -- End a stream; its late heartbeats stay without effect.
 -- KEYS: user limit
--- ARGV: request {id operation default_limit count_by retention_ms}
+-- ARGV: request {id operation ttl_ms rules settings_id default_limit count_by retention_ms}
 -- RETURNS: JSON {status limit active now_ms expired …}: stopped; ended reason by
--- USES: plan streams
+-- USES: plan streams rules tally keep
 -- FLAGS: allow-oom
+
+look({'s:' .. request.id, 'e:' .. request.id})
+local stream = streams[request.id]
+if stream and is_live(stream) then read(counts_of(stream)) elseif stream then look_at_all() end
 
 local over = ended[request.id]
 if over and over.operation == request.operation then return answer('stopped') end
@@ -12,7 +16,7 @@ if over then
   return answer('ended', {reason = over.reason, by = over.by})
 end
 -- One that is not there at all was lost by Redis, or began while Redis was away: it is stopped like a live one.
-local expired = streams[request.id] and not is_live(streams[request.id])
+local expired = stream and not is_live(stream)
 end_stream(request.id, 'stopped', nil, request.operation)
 keep()
 if expired then return answer('ended', {reason = 'expired'}) end
