@@ -1,58 +1,63 @@
 -- Ends streams, forgets what is old, keeps the rest and answers.
 
-local LEAST_KEPT, MOST_WORDS = 50, 4000
 local expired_count = 0
-
--- In parts, because Lua passes no more than some 8,000 words to a call.
-local function in_parts(write, command, words)
-  for first = 1, #words, MOST_WORDS do
-    write(command, USER, unpack(words, first, math.min(first + MOST_WORDS - 1, #words)))
-  end
-end
-
--- Forgets what is too old, and of the rest the oldest, so that no user grows without bound.
-local function forget(old)
-  local kept = math.max(LEAST_KEPT, limit)
-  table.sort(old, function(one, other) return one.at_ms < other.at_ms end)
-  for i, one in ipairs(old) do
-    if one.at_ms + request.retention_ms < now_ms or #old - i >= kept then unset(one.field) end
-  end
-end
-
--- Goes through all; returns until when anything of it is worth keeping.
-local function sweep()
-  local last_ms = now_ms + MINUTE_MS
-  local old, known = {}, {}
-  for id, stream in pairs(streams) do
-    if not is_live(stream) and not stream.told then
-      stream.told = true
-      expired_count = expired_count + 1
-      set('s:' .. id, stream)
-    end
-    if not is_live(stream) then old[#old + 1] = {field = 's:' .. id, at_ms = stream.expires_ms} end
-    last_ms = math.max(last_ms, stream.expires_ms + request.retention_ms)
-  end
-  for id, one in pairs(ended) do
-    old[#old + 1] = {field = 'e:' .. id, at_ms = one.at_ms}
-    last_ms = math.max(last_ms, one.at_ms + request.retention_ms)
-  end
-  for key, one in pairs(keys) do
-    known[#known + 1] = {field = 'k:' .. key, at_ms = one.at_ms}
-    last_ms = math.max(last_ms, one.at_ms + request.retention_ms)
-  end
-  for scope, meter in pairs(meters) do
-    if meter.from_ms + MINUTE_MS <= now_ms then unset('r:' .. scope) end
-  end
-  forget(old)
-  forget(known)
-  return last_ms
-end
 
 -- Writes; the key goes with the last thing in it that is worth keeping.
 local function keep()
-  local last_ms = math.max(now_ms + MINUTE_MS, now_ms + request.ttl_ms + request.retention_ms)
-  if is_whole then last_ms = sweep() end
-  keep_tally()
+  local last_ms = now_ms + 60000
+
+  -- Forgets what is too old, and of the rest the oldest, so that no user grows without bound.
+  local function forget(old)
+    if #old == 0 then return end
+    local kept = math.max(50, limit)
+    table.sort(old, function(one, other) return one.at_ms < other.at_ms end)
+    for i, one in ipairs(old) do
+      if one.at_ms + request.retention_ms < now_ms or #old - i >= kept then unset(one.field) end
+    end
+  end
+
+  local function go_through_all()
+    local old, known = {}, {}
+    for id, stream in pairs(streams) do
+      if not is_live(stream) then
+        old[#old + 1] = {field = 's:' .. id, at_ms = stream.expires_ms}
+        if not stream.told then
+          stream.told = true
+          expired_count = expired_count + 1
+          set('s:' .. id, stream)
+        end
+      end
+      last_ms = math.max(last_ms, stream.expires_ms + request.retention_ms)
+    end
+    for id, one in pairs(ended) do
+      old[#old + 1] = {field = 'e:' .. id, at_ms = one.at_ms}
+      last_ms = math.max(last_ms, one.at_ms + request.retention_ms)
+    end
+    for key, one in pairs(keys) do
+      known[#known + 1] = {field = 'k:' .. key, at_ms = one.at_ms}
+      last_ms = math.max(last_ms, one.at_ms + request.retention_ms)
+    end
+    for scope, meter in pairs(meters) do
+      if meter.from_ms + MINUTE_MS <= now_ms then unset('r:' .. scope) end
+    end
+    forget(old)
+    forget(known)
+  end
+
+  -- In parts, because Lua passes no more than some 8,000 words to a call.
+  local function in_parts(write, command, words)
+    for first = 1, #words, 4000 do
+      write(command, USER, unpack(words, first, math.min(first + 3999, #words)))
+    end
+  end
+
+  if is_whole then
+    go_through_all()
+  else
+    last_ms = math.max(last_ms, now_ms + request.ttl_ms + request.retention_ms)
+  end
+  if not tally and (size > FEW or is_there.n) then tally = open_tally() end
+  if tally then tally.keep() end
   in_parts(record, 'HSET', changes)
   in_parts(remove, 'HDEL', leavings)
   let_expire('PEXPIRE', USER, string.format('%.0f', last_ms - now_ms))
@@ -62,7 +67,7 @@ end
 -- The operation tells a request that is asked again, because its reply was lost, from a second one.
 local function end_stream(id, reason, by, operation)
   local stream = streams[id]
-  if stream and not is_whole then tally(stream, -1) end
+  if stream and tally then tally.remove(stream) end
   if stream and not is_live(stream) and not stream.told then expired_count = expired_count + 1 end
   ended[id] = {reason = reason, at_ms = now_ms, by = by, operation = operation}
   streams[id] = nil
@@ -70,9 +75,22 @@ local function end_stream(id, reason, by, operation)
   unset('s:' .. id)
 end
 
+-- As the limit counts: streams, or distinct devices.
+local function active()
+  if not is_whole then return tally.active() end
+  local devices, total = {}, 0
+  for _, stream in pairs(streams) do
+    if is_live(stream) then
+      if request.count_by ~= 'device' or not devices[stream.device] then total = total + 1 end
+      devices[stream.device] = true
+    end
+  end
+  return total
+end
+
 local function answer(status, more)
   local result = more or {}
-  result.active = is_whole and active(live_streams()) or counts[THE_LIMIT] or 0
-  result.status, result.limit, result.now_ms, result.expired = status, limit, now_ms, expired_count
+  result.status, result.limit, result.active, result.now_ms = status, limit, active(), now_ms
+  result.expired = expired_count
   return cjson.encode(result)
 end

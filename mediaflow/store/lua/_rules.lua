@@ -9,40 +9,31 @@ end
 
 local function most(rule) return rule.policy == 'user' and limit or rule.max end
 
--- What a rule counts of the streams that play beside a new one: the streams in its way, and how many they count for.
-local function count(rule, playing, new)
-  if not matches(new, rule) then return nil end
-  local value = rule.attribute and new.attributes[rule.attribute]
-  local seen, total, in_its_way = {[new.device] = true}, 1, {}
-  for id, stream in pairs(playing) do
-    if matches(stream, rule) and (not rule.attribute or stream.attributes[rule.attribute] == value) then
-      if rule.count == 'streams' or stream.device ~= new.device then in_its_way[#in_its_way + 1] = id end
-      if rule.count == 'streams' or not seen[stream.device] then total = total + 1 end
-      seen[stream.device] = true
-    end
-  end
-  return in_its_way, total
-end
-
 -- The rules that a new stream beside these would violate, each with the streams in its way.
 local function violations(playing, new)
+  -- What a rule counts: the streams in the way of the new one, and how many there would be with it.
+  local function count(rule)
+    local value = rule.attribute and new.attributes[rule.attribute]
+    local seen, total, in_its_way = {[new.device] = true}, 1, {}
+    for id, stream in pairs(playing) do
+      if matches(stream, rule) and (not rule.attribute or stream.attributes[rule.attribute] == value) then
+        if rule.count == 'streams' or stream.device ~= new.device then in_its_way[#in_its_way + 1] = id end
+        if rule.count == 'streams' or not seen[stream.device] then total = total + 1 end
+        seen[stream.device] = true
+      end
+    end
+    return in_its_way, total
+  end
+
   local found = {}
   for _, rule in ipairs(request.rules) do
-    local in_its_way, total = count(rule, playing, new)
-    if in_its_way and total > most(rule) then
-      found[#found + 1] = {policy = rule.policy, rule = rule.count, attribute = rule.attribute, threshold = most(rule),
-        streams = in_its_way}
+    if matches(new, rule) then
+      local in_its_way, total = count(rule)
+      if total > most(rule) then
+        found[#found + 1] = {policy = rule.policy, rule = rule.count, attribute = rule.attribute,
+          threshold = most(rule), streams = in_its_way}
+      end
     end
   end
   return found
-end
-
--- As the limit counts: streams, or distinct devices.
-local function active(playing)
-  local devices, total = {}, 0
-  for _, stream in pairs(playing) do
-    if request.count_by ~= 'device' or not devices[stream.device] then total = total + 1 end
-    devices[stream.device] = true
-  end
-  return total
 end

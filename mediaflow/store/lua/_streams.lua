@@ -14,20 +14,32 @@ local own_limit = redis.call('GET', LIMIT)
 local limit = request.limit or (own_limit and tonumber(own_limit)) or request.default_limit
 
 local streams, ended, keys, meters = {}, {}, {}, {}
+local kinds = {s = streams, e = ended, k = keys, r = meters}
 local counted, tally_head = {}, nil  -- as it stands in Redis
 local size = redis.call('HLEN', USER)
 local is_there, is_whole = {}, false
 local changes, leavings = {}, {}
 
+-- Of fields that were read.
+local function set(field, value)
+  if not is_there[field] then size = size + 1 end
+  is_there[field] = true
+  changes[#changes + 1] = field
+  changes[#changes + 1] = cjson.encode(value)
+end
+
+local function unset(field)
+  if is_there[field] then size = size - 1 end
+  is_there[field] = nil
+  leavings[#leavings + 1] = field
+end
+
 local function take(field, text)
   is_there[field] = true
-  local kind, name = string.sub(field, 1, 1), string.sub(field, 3)
-  if kind == 'c' or kind == 'd' then counted[field] = tonumber(text)
+  local kind = string.sub(field, 1, 1)
+  if kinds[kind] then kinds[kind][string.sub(field, 3)] = cjson.decode(text)
   elseif kind == 'n' then tally_head = cjson.decode(text)
-  else
-    local into = ({s = streams, e = ended, k = keys, r = meters})[kind]
-    if into then into[name] = cjson.decode(text) end
-  end
+  else counted[field] = tonumber(text) end
 end
 
 local function read(fields)
@@ -44,20 +56,13 @@ local function read_all()
   is_whole = true
   local flat = redis.call('HGETALL', USER)
   for i = 1, #flat, 2 do take(flat[i], flat[i + 1]) end
-end
-
--- Of fields that were read.
-local function set(field, value)
-  if not is_there[field] then size = size + 1 end
-  is_there[field] = true
-  changes[#changes + 1] = field
-  changes[#changes + 1] = cjson.encode(value)
-end
-
-local function unset(field)
-  if is_there[field] then size = size - 1 end
-  is_there[field] = nil
-  leavings[#leavings + 1] = field
+  for id in pairs(ended) do
+    -- Left behind by a script that was cut off: what has ended plays no more.
+    if streams[id] then
+      streams[id] = nil
+      unset('s:' .. id)
+    end
+  end
 end
 
 local function is_live(stream) return stream.expires_ms > now_ms end

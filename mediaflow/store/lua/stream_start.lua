@@ -8,11 +8,8 @@
 
 local new = {device = request.device, attributes = request.attributes, metadata = request.metadata,
   code = request.code, issued_ms = request.issued_ms, expires_ms = now_ms + request.ttl_ms}
-local fields = counts_of(new)
-for _, field in ipairs({'s:' .. request.id, 'e:' .. request.id, 'r:user'}) do fields[#fields + 1] = field end
-if request.key then fields[#fields + 1] = 'k:' .. request.key end
-look(fields)
-if #request.terminate > 0 or request.replaces or not fits(new) then look_at_all() end
+look({'s:' .. request.id, 'e:' .. request.id, 'r:user', request.key and 'k:' .. request.key}, new)
+if #request.terminate > 0 or request.replaces or tally and not tally.fits(new) then look_at_all() end
 
 -- Asked again because the reply was lost: the stream is there already, and must not be in its own way.
 -- It may even have been ended since, which its next heartbeat will say.
@@ -87,7 +84,7 @@ for id in pairs(going) do
   end_stream(id, 'taken_over', {device = request.device, id = request.id, at_ms = now_ms})
 end
 streams[request.id] = new
-tally_new(new)
+if tally then tally.add(new) end
 set('s:' .. request.id, new)
 if request.key then
   keys[request.key] = {id = request.id, digest = request.digest, issued_ms = request.issued_ms, at_ms = now_ms}

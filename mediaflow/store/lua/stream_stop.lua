@@ -7,7 +7,9 @@
 
 look({'s:' .. request.id, 'e:' .. request.id})
 local stream = streams[request.id]
-if stream and is_live(stream) then read(counts_of(stream)) elseif stream then look_at_all() end
+if tally and stream then
+  if is_live(stream) then tally.read({}, stream) else look_at_all() end
+end
 
 local over = ended[request.id]
 if over and over.operation == request.operation then return answer('stopped') end
