@@ -1,7 +1,7 @@
 """One connection to a server, with many requests on their way at once.
 
 redis-py opens it: TLS, credentials, database, who Sentinel says is primary, our greeting. From then on its transport
-is ours. What is asked for in one turn of the event loop goes out in one write, packed and read by hiredis: a fifth of
+is ours. What is asked for in one turn of the event loop goes out in few writes, packed and read by hiredis: a fifth of
 what the same costs in a pipeline of redis-py, which also waits for all replies of one before it writes the next.
 
 Invariants:
@@ -26,6 +26,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 MOST_IN_FLIGHT = 500
 """Requests that are written before their replies came, at most; the others wait here, where Redis need not."""
+
+_WRITTEN_TOGETHER = 8
+"""Requests in a write: of many in one turn of the event loop, Redis answers the first while the last are being made."""
 
 _LATE_S = 0.01
 """By how much a deadline may be missed: many that are close together are looked at at once."""
@@ -76,16 +79,21 @@ class _Line(asyncio.Protocol):
         connection._writer = connection._reader = None  # noqa: SLF001
         self._writer.transport.set_protocol(self)
         self.lost = self._writer.transport.is_closing()
+        if not self.lost:
+            # Else uvloop keeps all writes back until the end of the turn.
+            self._writer.transport.set_write_buffer_limits(0)
 
     def ask(self, commands: Sequence[Words], timeout_s: float) -> asyncio.Future[list[Any]]:
-        """Have commands sent at the end of this turn of the event loop."""
+        """Have commands sent, at the end of this turn of the event loop at the latest."""
         now_s = self._loop.time()
         request = _Request(commands, now_s + timeout_s, self._loop.create_future())
         if self.lost:
             request.future.set_exception(RedisConnectionError("Connection closed by server"))
             return request.future
         self._queued.append(request)
-        if not self._will_flush:
+        if len(self._queued) >= _WRITTEN_TOGETHER:
+            self._flush()
+        elif not self._will_flush:
             self._will_flush = True
             self._loop.call_soon(self._flush)
         due_s = now_s + min(timeout_s, self._silence_s)
@@ -185,7 +193,7 @@ class Pipe:
         self._line: _Line | None = None
         self._attempt: asyncio.Future[_Line] | None = None
 
-    async def ask(self, commands: Sequence[Words], timeout_s: float) -> list[Any]:
+    def ask(self, commands: Sequence[Words], timeout_s: float) -> Awaitable[list[Any]]:
         """Run commands, one at least, in one go; a failed one gives its exception in its place.
 
         Raises:
@@ -194,11 +202,14 @@ class Pipe:
         """
         line = self._line
         if line is None or line.lost:
-            began_s = asyncio.get_running_loop().time()
-            async with asyncio.timeout(timeout_s):
-                line = await self._connected()
-            timeout_s -= asyncio.get_running_loop().time() - began_s
-        return await line.ask(commands, timeout_s)
+            return self._ask_anew(commands, timeout_s)
+        return line.ask(commands, timeout_s)
+
+    async def _ask_anew(self, commands: Sequence[Words], timeout_s: float) -> list[Any]:
+        until_s = asyncio.get_running_loop().time() + timeout_s
+        async with asyncio.timeout_at(until_s):
+            line = await self._connected()
+        return await line.ask(commands, until_s - asyncio.get_running_loop().time())
 
     async def _connected(self) -> _Line:
         """Return a connection: one that was opened since, or by whoever of those who need it came first."""

@@ -106,6 +106,9 @@ class Connection(web.RequestHandler):
         """Count it."""
         self._door.open += 1
         super().connection_made(transport)
+        if isinstance(transport, asyncio.WriteTransport):
+            # Else uvloop keeps an answer back until those of all other clients are ready, too.
+            transport.set_write_buffer_limits(0)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count it no longer."""

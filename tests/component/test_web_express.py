@@ -206,6 +206,9 @@ class Kept(asyncio.Transport):
         self.answers: list[bytes] = []
         self.next: list[bytes] = []
 
+    def set_write_buffer_limits(self, high=None, low=None):
+        del high, low
+
     def write(self, data):
         self.answers.append(bytes(data))
         if self.next:
