@@ -5,7 +5,7 @@ pages of other origins, so any origin may ask; no cookie is looked at, so none i
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from email.utils import formatdate
 from functools import lru_cache
@@ -101,13 +101,15 @@ class Endpoints:
                 return endpoint, parameters
         return None
 
-    async def carry_out(self, endpoint: Endpoint, request: Request, parameters: Parameters) -> Response:
+    def carry_out(
+        self, endpoint: Endpoint, request: Request, parameters: Parameters
+    ) -> Coroutine[Any, Any, Response]:
         """Answer a request by what was found for it."""
-        return await self._answered(request, endpoint.carry_out(request, parameters))
+        return self._answered(request, endpoint.carry_out(request, parameters))
 
-    async def respond(self, request: Request) -> Response:
+    def respond(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Answer a request."""
-        return await self._answered(request, self._dispatch(request))
+        return self._answered(request, self._dispatch(request))
 
     async def _answered(self, request: Request, work: Awaitable[Response]) -> Response:
         try:
@@ -195,7 +197,7 @@ class Endpoints:
 
     async def _asking(self, request: Request, parameters: Parameters) -> tuple[str, Caller]:
         """Return the user of the path and who asks, if those are the same or the asker is believed."""
-        caller = await self._identity.caller(request.given("Authorization"))
+        caller = self._identity.anybody or await self._identity.caller(request.given("Authorization"))
         user_id = _user_id(parameters)
         if caller.user_id not in (None, user_id):
             raise Refusal(404, "the path names another user than the token: there is nothing of yours")

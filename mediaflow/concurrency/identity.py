@@ -28,7 +28,11 @@ class Caller(NamedTuple):
 
 
 class Identity:
-    """Tells who asks, by the ``Authorization`` headers of a request."""
+    """Tells who asks, by the ``Authorization`` headers of a request.
+
+    Attributes:
+        anybody: Whoever asks, where nobody has to say who they are; else None.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Read the keys.
@@ -38,6 +42,7 @@ class Identity:
         """
         self._settings = settings
         self._keys = Keys(settings) if settings.jwt_algorithms else None
+        self.anybody = Caller() if self._keys is None and not settings.api_token else None
 
     async def caller(self, authorization: Sequence[str]) -> Caller:
         """Return who asks.
@@ -46,8 +51,8 @@ class Identity:
             Refusal: 401, nobody who may.
             KeysAway: It cannot be told now.
         """
-        if self._keys is None and not self._settings.api_token:
-            return Caller()
+        if self.anybody is not None:
+            return self.anybody
         given = _token(authorization)
         if self._is_api_token(given):
             return Caller()
@@ -61,7 +66,7 @@ class Identity:
         Raises:
             Refusal: 401.
         """
-        if self._keys is None and not self._settings.api_token:
+        if self.anybody is not None:
             return
         if not self._settings.api_token:
             raise _unauthorized("limits need the API token, and none is set: set MEDIAFLOW_API_TOKEN")

@@ -9,11 +9,9 @@ import asyncio
 import hashlib
 import os
 import re
-import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +29,7 @@ from mediaflow.limiter.outcomes import (
     StreamThrottled,
     StreamUnknown,
 )
+from mediaflow.limiter.random_texts import RandomTexts
 from mediaflow.limiter.stream_id import StreamFacts
 from mediaflow.settings import Settings
 from mediaflow.store import RedisStore, StoreUnavailable, open_store
@@ -42,7 +41,6 @@ ANSWER_WITHIN_S = 0.45
 """Players wait for an answer before they play: what takes longer counts as Redis being away."""
 
 
-_AT_ONCE = nullcontext()
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and halves of characters."""
 
@@ -84,6 +82,7 @@ class StreamLimiter:
         """
         self.settings = settings or settings_module.load({"redis_url": redis, **flags}, os.environ)
         self._keyring = Keyring(self.settings.token_key)
+        self._names, self._codes = RandomTexts(9), RandomTexts(12)
         self._given_store = store
         self._now_ms = now_ms
         self._store = store
@@ -94,6 +93,7 @@ class StreamLimiter:
         rules = [policy.plain_rule(rule) for rule in self._rules]
         # Encoded once: they are the larger part of a request.
         self._standing: dict[str, Any] = _standing(self.settings, msgspec.Raw(msgspec.json.encode(rules)))
+        self._interval_ms = int(self.settings.stream_heartbeat_interval * 1000)
         self.counts: Counter[str] = Counter()
         self.on_start: Callable[[int], None] | None = None
         self.problem = ""
@@ -152,18 +152,14 @@ class StreamLimiter:
             names.check_idempotency_key(idempotency_key)
         facts = self._new_facts(device_id, metadata or {})
         try:
-            async with self._in_time():
-                await self._agree()
-                request = self._request(facts, limit)
-                request |= {"on_limit": on_limit, "terminate": list(terminate)}
-                if (replaced := self._replaced(user_id, replaces)) is not None:
-                    request["replaces"] = replaced
-                if idempotency_key is not None:
-                    request["key"] = idempotency_key
-                    request["digest"] = _digest(
-                        facts.metadata, device_id, on_limit, sorted(terminate), replaces
-                    )
-                reply = await self._ask("start", user_id, request)
+            left_s = await self._agree() if self._is_strange() else ANSWER_WITHIN_S
+            request = self._request(facts, limit, on_limit=on_limit, terminate=list(terminate))
+            if (replaced := self._replaced(user_id, replaces)) is not None:
+                request["replaces"] = replaced
+            if idempotency_key is not None:
+                request["key"] = idempotency_key
+                request["digest"] = _digest(facts.metadata, device_id, on_limit, sorted(terminate), replaces)
+            reply = await self._ask("start", user_id, request, left_s)
         except StoreUnavailable:
             return self._degraded(user_id, facts, limit)
         self._conclude_start(reply)
@@ -187,11 +183,10 @@ class StreamLimiter:
         """
         _check_id("userId", user_id)
         try:
-            async with self._in_time():
-                await self._agree()
-                known = self._keyring.read(user_id, stream_id)
-                request = self._request(known.facts, limit) | {"readmit": self.settings.readmit}
-                reply = await self._ask("beat", user_id, request)
+            left_s = await self._agree() if self._is_strange() else ANSWER_WITHIN_S
+            known = self._keyring.read(user_id, stream_id)
+            request = self._request(known.facts, limit, readmit=self.settings.readmit)
+            reply = await self._ask("beat", user_id, request, left_s)
         except StoreUnavailable:
             return self._degraded(user_id, self._keyring.believe(user_id, stream_id), limit, stream_id)
         if reply["status"] == "ended":
@@ -214,11 +209,10 @@ class StreamLimiter:
         """
         _check_id("userId", user_id)
         try:
-            async with self._in_time():
-                await self._agree()
-                facts = self._keyring.read(user_id, stream_id).facts
-                request = self._request(facts, None) | {"operation": secrets.token_urlsafe(9)}
-                reply = await self._ask("stop", user_id, request)
+            left_s = await self._agree() if self._is_strange() else ANSWER_WITHIN_S
+            facts = self._keyring.read(user_id, stream_id).facts
+            request = self._request(facts, None, operation=self._names.next())
+            reply = await self._ask("stop", user_id, request, left_s)
         except StoreUnavailable:
             self._keyring.believe(user_id, stream_id)
             if self.settings.on_store_down == "deny":
@@ -236,9 +230,8 @@ class StreamLimiter:
             StoreUnavailable: Redis is away.
         """
         _check_id("userId", user_id)
-        async with self._in_time():
-            await self._agree()
-            reply = await self._ask("list", user_id, self._limiting(limit))
+        left_s = await self._agree() if self._is_strange() else ANSWER_WITHIN_S
+        reply = await self._ask("list", user_id, self._limiting(limit), left_s)
         return answers.listing(self._keyring, user_id, reply)
 
     async def set_limit(self, user_id: str, limit: int | None) -> None:
@@ -262,7 +255,7 @@ class StreamLimiter:
     async def jwks(self) -> dict[str, Any]:
         """Return the keys that verify tokens (RFC 7517); none while no key is known."""
         try:
-            async with self._in_time():
+            if self._is_strange():
                 await self._agree()
         except StoreUnavailable:
             return {"keys": []}
@@ -276,9 +269,11 @@ class StreamLimiter:
             raise RuntimeError("the limiter is not open: use it inside 'async with limiter:'")
         return self._store
 
-    async def _ask(self, script: str, user_id: str, request: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(
+        self, script: str, user_id: str, request: dict[str, Any], within_s: float
+    ) -> dict[str, Any]:
         try:
-            reply = await self._open().stream(script, user_id, request)
+            reply = await self._open().stream(script, user_id, request, timeout_s=within_s)
         except StoreUnavailable as error:
             self._note(str(error))
             raise
@@ -298,29 +293,24 @@ class StreamLimiter:
             log.info("streams.store_back")
         self.problem = problem
 
-    def _in_time(self) -> AbstractAsyncContextManager[None]:
-        """Bound all that a request asks of Redis; what takes longer counts as Redis being away."""
-        # The store bounds by itself the one question that is left where the key is known.
-        return _AT_ONCE if self._keyring.agrees_with(self._open()) else self._bounded()
+    def _is_strange(self) -> bool:
+        """Tell whether the key of this Redis is not known, and has to be asked for first."""
+        return not self._keyring.agrees_with(self._open())
 
-    @asynccontextmanager
-    async def _bounded(self) -> AsyncGenerator[None]:
+    async def _agree(self) -> float:
+        """Learn the key; return how much is left then of the time in which a request has to be answered."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + ANSWER_WITHIN_S
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                yield
+            async with asyncio.timeout_at(until_s):
+                await self._keyring.agree(self._open())
         except TimeoutError:
             self._note("no answer in time")
             raise StoreUnavailable(f"Redis did not answer within {ANSWER_WITHIN_S:g} s") from None
-
-    async def _agree(self) -> None:
-        store = self._open()
-        if self._keyring.agrees_with(store):
-            return
-        try:
-            await self._keyring.agree(store)
         except StoreUnavailable as error:
             self._note(str(error))
             raise
+        return until_s - loop.time()
 
     def _new_facts(self, device_id: str, metadata: Mapping[str, Any]) -> StreamFacts:
         _check_id("deviceId", device_id)
@@ -329,7 +319,7 @@ class StreamLimiter:
         if len(encoded) > MAX_METADATA_BYTES:
             raise ValueError(f"metadata of {len(encoded)} bytes of JSON: at most {MAX_METADATA_BYTES} fit")
         facts = StreamFacts(
-            key=secrets.token_urlsafe(9),
+            key=self._names.next(),
             device_id=device_id,
             issued_ms=self._now_ms(),
             attributes=policy.attributes(dict(metadata), self._rules),
@@ -355,13 +345,15 @@ class StreamLimiter:
                 # The answer to a repeated request; it was counted the first time.
                 return
 
-    def _request(self, facts: StreamFacts, limit: int | None) -> dict[str, Any]:
-        return self._limiting(limit) | {
+    def _request(self, facts: StreamFacts, limit: int | None, **more: Any) -> dict[str, Any]:
+        return {
+            **self._limiting(limit),
+            **more,
             "id": facts.key,
             "device": facts.device_id,
             "attributes": facts.attributes,
             "metadata": facts.metadata,
-            "code": secrets.token_urlsafe(12),
+            "code": self._codes.next(),
             "issued_ms": facts.issued_ms,
         }
 
@@ -377,10 +369,7 @@ class StreamLimiter:
             return None
 
     def _answering(self, user_id: str) -> answers.Answering:
-        settings = self.settings
-        return answers.Answering(
-            self._keyring, user_id, int(settings.stream_heartbeat_interval * 1000), settings.stream_tokens
-        )
+        return answers.Answering(self._keyring, user_id, self._interval_ms, self.settings.stream_tokens)
 
     def _degraded(
         self, user_id: str, facts: StreamFacts, limit: int | None, stream_id: str = ""

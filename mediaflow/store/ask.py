@@ -6,7 +6,7 @@ with the same arguments, so we do, until the caller's deadline.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -56,13 +56,7 @@ class Asker:
         self.link = link
         self.meter = StoreMeter()
 
-    async def run(
-        self,
-        call: Call,
-        *,
-        timeout_s: float,
-        replicas: int = 0,
-    ) -> Any:
+    def run(self, call: Call, *, timeout_s: float, replicas: int = 0) -> Coroutine[Any, Any, Any]:
         """Run one script.
 
         Raises:
@@ -71,8 +65,8 @@ class Asker:
             StoreError: Redis says that the request itself is wrong.
         """
         if replicas:
-            return await self._run_replicated(call, timeout_s, replicas)
-        return await self._repeat(partial(self.link.ask, call), call.script.name, timeout_s, TRY_TIMEOUT_S)
+            return self._run_replicated(call, timeout_s, replicas)
+        return self._repeat(partial(self.link.ask, call), call.script.name, timeout_s, TRY_TIMEOUT_S)
 
     async def _run_replicated(self, call: Call, timeout_s: float, replicas: int) -> Any:
         wait_ms = max(1, int(timeout_s * 500))

@@ -19,14 +19,16 @@ STORE_TIMEOUT_S = 0.4
 class Streams(Part):
     """Scripts on the streams of a user."""
 
-    async def stream(self, script: str, user_id: str, request: dict[str, Any]) -> dict[str, Any]:
+    async def stream(
+        self, script: str, user_id: str, request: dict[str, Any], *, timeout_s: float = STORE_TIMEOUT_S
+    ) -> dict[str, Any]:
         """Run ``stream_<script>`` for a user; see the script for what goes in and out.
 
         Raises:
-            StoreUnavailable: Redis did not answer within 0.4 s; it may have happened.
+            StoreUnavailable: Redis did not answer in time; it may have happened.
         """
         call = Call(load(f"stream_{script}"), self._user_keys(user_id), [msgspec.json.encode(request)])
-        reply = await self._asker.run(call, timeout_s=STORE_TIMEOUT_S)
+        reply = await self._asker.run(call, timeout_s=timeout_s)
         return cast("dict[str, Any]", msgspec.json.decode(reply))
 
     async def set_stream_limit(self, user_id: str, limit: int | None) -> None:

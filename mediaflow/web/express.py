@@ -63,11 +63,12 @@ def serialized(answer: Answer) -> bytes:
     """
     headers = dict(answer.headers)
     headers.setdefault(hdrs.DATE, rfc822_formatted_time())
-    if answer.status != HTTPStatus.NO_CONTENT:
+    if answer.status != _NO_CONTENT:
         headers[hdrs.CONTENT_LENGTH] = str(len(answer.body))
     line = f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}"
     # aiohttp's own, in C, because it refuses line ends.
     return cast("bytes", serialize_headers(line, headers)) + answer.body  # pyright: ignore[reportArgumentType]
 
 
+_NO_CONTENT = HTTPStatus.NO_CONTENT.value
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
