@@ -5,7 +5,7 @@ pages of other origins, so any origin may ask; no cookie is looked at, so none i
 """
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime
 from email.utils import formatdate
 from functools import lru_cache
@@ -18,7 +18,7 @@ import msgspec
 from mediaflow.api.messages import Problem
 from mediaflow.api.streams import Ended, LimitRequest, StartRequest, StreamAnswer
 from mediaflow.concurrency import operations
-from mediaflow.concurrency.exchange import Request, Response, match
+from mediaflow.concurrency.exchange import Request, Response
 from mediaflow.concurrency.identity import Caller, Identity
 from mediaflow.concurrency.keys import KeysAway
 from mediaflow.limiter import (
@@ -33,6 +33,7 @@ from mediaflow.web.bodies import decode_once
 from mediaflow.web.problems import Refusal
 from mediaflow.web.surface import Operation
 
+_PARAMETER = re.compile(r"\{(\w+)\}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 MAX_CODES = 100
 KEYS_FRESH_S = 300
@@ -56,18 +57,26 @@ Message = TypeVar("Message", StartRequest, LimitRequest)
 
 
 class Endpoint(NamedTuple):
-    """An operation, and what carries it out; path parameters are still percent-encoded."""
+    """An operation, and what carries it out; path parameters are still percent-encoded.
+
+    Attributes:
+        path: Matches the operation's paths whole, its parameters by name.
+    """
 
     operation: Operation
     carry_out: Callable[[Request, Parameters], Awaitable[Response]]
-    template: Sequence[str]
+    path: re.Pattern[str]
 
     @classmethod
     def of(
         cls, operation: Operation, carry_out: Callable[[Request, Parameters], Awaitable[Response]]
     ) -> Self:
-        """Return it with its path taken apart."""
-        return cls(operation, carry_out, operation.path.split("/"))
+        """Return it with its path made a pattern."""
+        texts_and_names = enumerate(_PARAMETER.split(operation.path))
+        pattern = "".join(
+            f"(?P<{part}>[^/]*)" if index % 2 else re.escape(part) for index, part in texts_and_names
+        )
+        return cls(operation, carry_out, re.compile(pattern))
 
 
 class Endpoints:
@@ -87,18 +96,15 @@ class Endpoints:
             Endpoint.of(operations.LIMIT, self._set_limit),
             Endpoint.of(operations.KEYS, self._keys),
         )
-        self._by_shape: dict[tuple[str, int], list[Endpoint]] = {}
+        self._by_method: dict[str, list[Endpoint]] = {}
         for endpoint in self.table:
-            shape = (endpoint.operation.method, len(endpoint.template))
-            self._by_shape.setdefault(shape, []).append(endpoint)
+            self._by_method.setdefault(endpoint.operation.method, []).append(endpoint)
 
     def find(self, method: str, path: str) -> tuple[Endpoint, Parameters] | None:
         """Return what answers such requests, and what the path says; None if nothing does, or only for others."""
-        parts = path.split("/")
-        for endpoint in self._by_shape.get((method, len(parts)), ()):
-            parameters = match(endpoint.template, parts)
-            if parameters is not None:
-                return endpoint, parameters
+        for endpoint in self._by_method.get(method, ()):
+            if found := endpoint.path.fullmatch(path):
+                return endpoint, found.groupdict()
         return None
 
     def carry_out(
@@ -123,13 +129,12 @@ class Endpoints:
     async def _dispatch(self, request: Request) -> Response:
         wanted = "GET" if request.method == "HEAD" else request.method
         allowed: list[str] = []
-        parts = request.path.split("/")
         for endpoint in self.table:
-            parameters = match(endpoint.template, parts)
-            if parameters is None:
+            found = endpoint.path.fullmatch(request.path)
+            if found is None:
                 continue
             if endpoint.operation.method == wanted:
-                return await endpoint.carry_out(request, parameters)
+                return await endpoint.carry_out(request, found.groupdict())
             allowed += [endpoint.operation.method, *(["HEAD"] if endpoint.operation.method == "GET" else [])]
         if not allowed:
             raise Refusal(404, f"there is nothing at {request.path[:200]!r}: /docs shows what there is")

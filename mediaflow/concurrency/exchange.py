@@ -38,19 +38,3 @@ class Response(Answer):
     def plus(self, headers: Mapping[str, str]) -> Self:
         """Return the same with further headers; its own go before them."""
         return type(self)(self.status, {**headers, **self.headers}, self.body)
-
-
-def match(template: Sequence[str], path: Sequence[str]) -> dict[str, str] | None:
-    """Return what a path has in place of a template's parameters, still encoded; None if it is another path.
-
-    Both are given as what stands between the slashes.
-    """
-    if len(template) != len(path):
-        return None
-    parameters: dict[str, str] = {}
-    for name, text in zip(template, path, strict=True):
-        if name.startswith("{"):
-            parameters[name[1:-1]] = text
-        elif name != text:
-            return None
-    return parameters
