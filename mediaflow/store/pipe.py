@@ -27,7 +27,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 MOST_IN_FLIGHT = 500
 """Requests that are written before their replies came, at most; the others wait here, where Redis need not."""
 
-_WRITTEN_TOGETHER = 8
+_WRITTEN_TOGETHER = 4
 """Requests in a write: of many in one turn of the event loop, Redis answers the first while the last are being made."""
 
 _LATE_S = 0.01
