@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 
 from mediaflow.bench import program
+from mediaflow.bench.cluster import Cluster, Clusters
 from mediaflow.bench.program import Program
 from mediaflow.store.embedded import PREFERRED, EmbeddedStore, ServerBinary, find_server
 
@@ -37,13 +38,16 @@ class Stage:
         scratch: A directory.
     """
 
-    def __init__(self, store: EmbeddedStore, redis: Any, scratch: Path, *, quick: bool) -> None:
+    def __init__(
+        self, store: EmbeddedStore, redis: Any, clusters: Clusters, scratch: Path, *, quick: bool
+    ) -> None:
         self.quick = quick
         self.size = 0
         self.redis_url = store.url
         self.redis_pid = store.pid
         self.redis = redis
         self.scratch = scratch
+        self._clusters = clusters
 
     def scaled(self, full: _T, quick: _T) -> _T:
         """Return how many, or how long: ``full``, or ``quick`` in a quick run."""
@@ -74,6 +78,16 @@ class Stage:
         async with self.program(module, *arguments) as running:
             return await running.heard(deadline_s)
 
+    async def cluster(self, primaries: int) -> Cluster:
+        """Return an empty Redis Cluster of so many primaries.
+
+        It goes on running until one of another size is asked for, or the run ends.
+
+        Raises:
+            EmbeddedStoreError, ClusterError: There is none in time.
+        """
+        return await self._clusters.of(primaries)
+
     async def clear(self) -> None:
         """Empty Redis, and its statistics."""
         await self.redis.flushall()
@@ -89,11 +103,12 @@ async def stage(*, quick: bool) -> AsyncGenerator[Stage]:
         NoServerError: There is no server of a fit version on the PATH.
     """
     with TemporaryDirectory(prefix="mediaflow-bench-", ignore_cleanup_errors=True) as scratch:
-        async with EmbeddedStore(find()) as store:
+        binary = find()
+        async with EmbeddedStore(binary) as store, Clusters(binary) as clusters:
             client: Any = Redis  # half of its types are unknown
             redis = client.from_url(store.url, decode_responses=True)
             try:
-                yield Stage(store, redis, Path(scratch), quick=quick)
+                yield Stage(store, redis, clusters, Path(scratch), quick=quick)
             finally:
                 await asyncio.shield(redis.aclose())
 

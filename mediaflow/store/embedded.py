@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -117,17 +117,28 @@ class EmbeddedStore:
         pid: Its process id; 0 until then.
     """
 
-    def __init__(self, binary: ServerBinary, *, deadline_s: float = 15.0) -> None:
+    def __init__(
+        self,
+        binary: ServerBinary,
+        *,
+        deadline_s: float = 15.0,
+        options: Sequence[str] = (),
+        pick_port: Callable[[], int] | None = None,
+    ) -> None:
         """Name what to run.
 
         Args:
             binary: From :func:`find_server`.
             deadline_s: How long it may take until it answers.
+            options: Further arguments of the server.
+            pick_port: Returns a free port, where not any will do; asked again if somebody else was faster.
         """
         self.binary = binary
         self.url = ""
         self.pid = 0
         self._deadline_s = deadline_s
+        self._options = options
+        self._pick_port = pick_port or free_port
         self._directory: Path | None = None
         self._process: asyncio.subprocess.Process | None = None
 
@@ -181,7 +192,7 @@ class EmbeddedStore:
     async def _serve(self, fixed_port: int = 0) -> int:
         """Start it and return its port."""
         for _ in range(_PORT_TRIES):
-            port = fixed_port or free_port()
+            port = fixed_port or self._pick_port()
             await self._start(port)
             if await self._answers(port):
                 return port
@@ -199,6 +210,7 @@ class EmbeddedStore:
             raise RuntimeError("enter the context first")
         arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         arguments += ["--dir", str(self._directory), "--daemonize", "no", "--logfile", ""]
+        arguments += self._options
         with (self._directory / "log").open("wb") as log:
             try:
                 self._process = await asyncio.create_subprocess_exec(

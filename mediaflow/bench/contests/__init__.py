@@ -6,6 +6,7 @@ from mediaflow.bench.contests.crash import CRASH
 from mediaflow.bench.contests.dispatch import DISPATCH, OVER_HTTP
 from mediaflow.bench.contests.hop import HOP
 from mediaflow.bench.contests.memory import MEMORY
+from mediaflow.bench.contests.primaries import PRIMARIES
 from mediaflow.bench.contests.renewal import RENEWAL
 from mediaflow.bench.contests.short import SHORT
 from mediaflow.bench.contests.streams import SIGNED_STREAMS, STREAMS
@@ -23,4 +24,5 @@ CONTESTS: tuple[Contest, ...] = (
     RENEWAL,
     TAKEOVER,
     MEMORY,
+    PRIMARIES,  # the last: its servers go on running until the run ends
 )
