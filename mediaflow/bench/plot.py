@@ -77,10 +77,14 @@ def _label(line: Line) -> str:
 
 def _growth(drawing: Any, lines: Sequence[Line]) -> Any:
     figure, axes = drawing.subplots(figsize=(8, 4))
-    for other in dict.fromkeys(line.other_name for line in lines):
+    for number, other in enumerate(dict.fromkeys(line.other_name for line in lines), 1):
         of_other = sorted((line for line in lines if line.other_name == other), key=lambda line: line.size)
         axes.plot(
-            [line.size for line in of_other], [line.other.median for line in of_other], "o--", label=other
+            [line.size for line in of_other],
+            [line.other.median for line in of_other],
+            "o--",
+            color=f"C{number}",  # the first of all is nearly ours
+            label=other,
         )
     name = lines[0].other_name
     ours = sorted((line for line in lines if line.other_name == name), key=lambda line: line.size)
@@ -91,5 +95,6 @@ def _growth(drawing: Any, lines: Sequence[Line]) -> Any:
     axes.set_ylabel(f"{lines[0].metric} ({lines[0].unit})")
     axes.set_title(f"{lines[0].contest}: {lines[0].metric}", loc="left")
     axes.set_ylim(bottom=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     return figure
