@@ -24,6 +24,13 @@ class Metric(NamedTuple):
     better: Better
 
 
+class Bound(NamedTuple):
+    """The greatest size at which a contestant is asked, and what it does beyond."""
+
+    size: int
+    beyond: str
+
+
 class Contestant(NamedTuple):
     """Who is measured.
 
@@ -33,6 +40,7 @@ class Contestant(NamedTuple):
         packages: Distributions that it needs, whose versions are told; without one of them it does not take part.
         is_limit: What the machine gives at best, and no product.
         is_slow: It takes so long that quick runs leave it out.
+        bound: Up to which size it is asked, if not at all: beside one that surely fails ours is measured in vain.
     """
 
     name: str
@@ -40,6 +48,7 @@ class Contestant(NamedTuple):
     packages: tuple[str, ...] = ()
     is_limit: bool = False
     is_slow: bool = False
+    bound: Bound | None = None
 
 
 class Contest(NamedTuple):

@@ -40,8 +40,12 @@ class Turn(NamedTuple):
 
 def turns(contest: Contest, rounds: int, *, quick: bool) -> int:
     """Return how many measurements a contest takes at most."""
-    others = 1 if quick else len(contest.others)
-    return len(_sizes(contest, quick=quick)) * rounds * 2 * others
+    asked = sum(
+        other.bound is None or size <= other.bound.size
+        for size in _sizes(contest, quick=quick)
+        for other in contest.others
+    )
+    return rounds * 2 * (min(asked, 1) if quick else asked)
 
 
 async def play(contest: Contest, stage: Stage, rounds: int) -> AsyncGenerator[Turn | list[Duel]]:
@@ -81,16 +85,26 @@ def _leave_out_all_but_one(field: Sequence[Duel]) -> None:
 
 
 def _duel(contest: Contest, other: Contestant, stage: Stage) -> Duel:
-    missing = [package for package in other.packages if not is_installed(package)]
-    failure = f"not installed: {', '.join(missing)}" if missing else ""
     return Duel(
         contest=contest.name,
         size=stage.size,
         ours=contest.ours.name,
         other=other.name,
         is_limit=other.is_limit,
-        failure="takes too long for a quick run" if stage.quick and other.is_slow else failure,
+        failure=_hindrance(other, stage),
     )
+
+
+def _hindrance(other: Contestant, stage: Stage) -> str:
+    """Return why a contestant is not measured at all; empty if it is."""
+    missing = [package for package in other.packages if not is_installed(package)]
+    if stage.quick and other.is_slow:
+        return "takes too long for a quick run"
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    if other.bound is not None and stage.size > other.bound.size:
+        return f"not asked for more than {other.bound.size:,}: {other.bound.beyond}"
+    return ""
 
 
 def is_installed(package: str) -> bool:

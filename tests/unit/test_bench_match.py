@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from mediaflow.bench.conditions import Conditions
-from mediaflow.bench.contest import Contest, Contestant, Metric
+from mediaflow.bench.contest import Bound, Contest, Contestant, Metric
 from mediaflow.bench.match import Turn, play, turns
 from mediaflow.bench.program import ProgramError
 from mediaflow.bench.report import conditions_line, drawn, figure, report
@@ -96,6 +96,22 @@ async def test_a_contest_of_several_sizes_is_asked_at_each():
         contest(measuring("ours", 1, 2), measuring("other", 3, 4), sizes=(10, 20)), FakeStage(), 1
     )
     assert [(duel.size, duel.pairs["p50"][0].other) for duel in duels] == [(10, 3), (20, 4)]
+
+
+async def test_nothing_is_measured_beside_who_is_not_asked_at_that_size():
+    stage = FakeStage()
+    few = measuring("few", 3, bound=Bound(10, "it loses them"))
+    made = contest(measuring("ours", 1, 1, 1), few, measuring("many", 2, 2), sizes=(10, 20))
+    duels = await played(made, stage, 1)
+    assert [(duel.size, duel.other, duel.failure) for duel in duels] == [
+        (10, "few", ""),
+        (10, "many", ""),
+        (20, "few", "not asked for more than 10: it loses them"),
+        (20, "many", ""),
+    ]
+    assert [name for name in stage.log if name != "clear"] == ["ours", "few", "ours", "many", "ours", "many"]
+    assert turns(made, 2, quick=False) == 12
+    assert turns(made, 1, quick=True) == 2
 
 
 async def test_the_report_shows_medians_the_ratio_with_its_spread_and_who_is_missing():

@@ -8,15 +8,17 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from mediaflow.bench.contest import Contest, Contestant, Metric
+from mediaflow.bench.contest import Bound, Contest, Contestant, Metric
 from mediaflow.bench.contests.filling import fill, sessions
 from mediaflow.bench.program import Program, cpu_s, rss_bytes
 from mediaflow.bench.stage import Stage, Unfit
 from mediaflow.settings import Settings
 from mediaflow.store import RedisStore, open_store
 
-MOST_LOCKS = 5_000
-"""From about twice as many on, a process does not keep up with extending its locks one by one, and loses them."""
+MOST_LOCKS = Bound(5_000, "it loses them")
+"""From about twice as many on, a process does not keep up with extending its locks one by one."""
+
+MOST_JOBS = Bound(20_000, "it does not run them within a minute")
 
 _TICK_S = 0.5
 _RENEWED = re.compile(r'^mediaflow_renewals_total\{outcome="renewed"\} ([\d.e+]+)', re.MULTILINE)
@@ -118,8 +120,6 @@ async def _ticking(stage: Stage, ttl_s: float) -> AsyncGenerator[_Leases]:
 
 
 async def _locks(stage: Stage) -> dict[str, float]:
-    if stage.size > MOST_LOCKS:
-        raise Unfit(f"not asked for more than {MOST_LOCKS:,}: it loses them")
     return await _holding(stage, "mediaflow.bench.peers.lock")
 
 
@@ -163,8 +163,8 @@ RENEWAL = Contest(
     ),
     ours=Contestant("a worker", _ours),
     others=(
-        Contestant("redis-py Lock.extend", _locks, ("redis",)),
-        Contestant("streaq, claims in batches", _streaq, ("streaq", "coredis")),
+        Contestant("redis-py Lock.extend", _locks, ("redis",), bound=MOST_LOCKS),
+        Contestant("streaq, claims in batches", _streaq, ("streaq", "coredis"), bound=MOST_JOBS),
         Contestant("one script for 500 bare leases", _bare, is_limit=True),
     ),
     sizes=(1_000, 5_000, 20_000, 50_000),
