@@ -11,6 +11,9 @@ from mediaflow.bench.contest import Contest, Contestant
 from mediaflow.bench.figures import Pair
 from mediaflow.bench.stage import Stage
 
+QUICK_DEADLINE_S = 10.0
+"""Of one measurement of another than ours in a quick run, which is to end within a minute though a peer hangs."""
+
 Figures = Mapping[str, float] | str
 """What one measurement gave, by metric; or why there are none."""
 
@@ -68,7 +71,9 @@ async def play(contest: Contest, stage: Stage, rounds: int) -> AsyncGenerator[Tu
                 figures: dict[Contestant, Figures] = {}
                 for contestant in (contest.ours, other) if number % 2 == 0 else (other, contest.ours):
                     yield Turn(contest, contestant.name)
-                    figures[contestant] = await _measure(contestant, stage, contest.deadline_s)
+                    impatient = stage.quick and contestant is other
+                    deadline_s = QUICK_DEADLINE_S if impatient else contest.deadline_s
+                    figures[contestant] = await _measure(contestant, stage, deadline_s)
                 _note(contest, duel, other, figures)
     yield duels
 

@@ -1,9 +1,11 @@
 """How contestants are measured: in turn, each from an empty Redis; who fails is told, and stops nobody else."""
 
+import asyncio
 import io
 
 from rich.console import Console
 
+from mediaflow.bench import match
 from mediaflow.bench.conditions import Conditions
 from mediaflow.bench.contest import Bound, Contest, Contestant, Metric
 from mediaflow.bench.match import Turn, play, turns
@@ -54,6 +56,18 @@ async def played(made, stage, rounds):
     assert all(isinstance(step, Turn) for step in steps[:-1])
     assert len(steps) - 1 <= turns(made, rounds, quick=stage.quick)
     return steps[-1]
+
+
+async def test_a_peer_that_hangs_costs_a_quick_run_no_more_than_its_deadline(monkeypatch):
+    async def hang(stage):
+        stage.log.append("hangs")
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(match, "QUICK_DEADLINE_S", 0.01)
+    (duel,) = await played(
+        contest(measuring("ours", 1.0), Contestant("theirs", hang)), FakeStage(quick=True), 1
+    )
+    assert (duel.failure, duel.alone) == ("no figure within 0.01 s", {"p50": 1.0})
 
 
 async def test_ours_and_theirs_are_measured_in_turn_and_who_is_first_alternates():
