@@ -86,8 +86,8 @@ def _growth(drawing: Any, lines: Sequence[Line]) -> Any:
             color=f"C{number}",  # the first of all is nearly ours
             label=other,
         )
-    name = lines[0].other_name
-    ours = sorted((line for line in lines if line.other_name == name), key=lambda line: line.size)
+    # Beside each other at the same size, ours is another measurement of the same.
+    ours = sorted({line.size: line for line in lines}.values(), key=lambda line: line.size)
     axes.plot(
         [line.size for line in ours], [line.ours.median for line in ours], "o-", color=_OURS, label="ours"
     )
