@@ -1,4 +1,4 @@
-"""Stream policies as data: what may play at once. The script ``stream.lua`` decides by them in one step.
+"""Stream policies as data: what may play at once. The script ``stream_start.lua`` decides by them in one step.
 
 A start is allowed if every rule allows it. The limit of the user is the first rule; the others come from the
 settings. A rule counts streams, or distinct devices, over all live streams of the user that match ``where``,
