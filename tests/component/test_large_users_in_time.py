@@ -47,7 +47,7 @@ async def test_as_streams_fall_silent_counts_refuse_and_admit_like_all_that_is_k
         head = bench.raw.hget(household.key, "n")
         return msgspec.json.decode(head)["read_ms"] if head else None
 
-    for step in steps(160, draw):
+    for step in steps(110, draw):
         clock.move(draw.choice([0.001] * 6 + [3.0, 25.0]))
         bench.raw.hdel(whole.key, "n")
         before = read_at(lean)
@@ -59,7 +59,7 @@ async def test_as_streams_fall_silent_counts_refuse_and_admit_like_all_that_is_k
         assert [stream.device_id for stream in one.streams] == [stream.device_id for stream in other.streams]
         refused += found[0] == "refused"
         trusted += before is not None and before == read_at(lean)
-    assert refused > 5
+    assert refused > 3
     assert trusted > 15
 
 
@@ -76,8 +76,8 @@ async def test_of_a_user_with_many_streams_the_silent_are_soon_counted_no_more(b
 
 async def test_what_has_ended_is_forgotten_also_of_a_user_of_whom_little_is_read(bench, clock):
     limiter = await bench.open(stream_limit=10)
-    for number in range(400):
+    for number in range(200):
         clock.move(0.1)
         await limiter.stop("user", (await limiter.start("user", f"device-{number}")).stream_id)
     (key,) = bench.user_keys()
-    assert bench.raw.hlen(key) < 200
+    assert bench.raw.hlen(key) < 160
