@@ -133,6 +133,23 @@ def test_while_redis_is_two_each_may_answer_but_for_what_both_had():
     assert broken(fences, [*one_again, wrote(15, number=7), started(16, "cid", 30, resumed=6)])
 
 
+def test_who_took_over_while_redis_was_two_supersedes_what_the_older_owner_wrote_until_it_came_back():
+    apart = [wrote(10, number=2), fault(12, "split", detail="1"), started(13, "bob", 20, resumed=2)]
+    one_again = [
+        *apart,
+        wrote(13.1, "bob", 20, 3),
+        fault(14, "rolled back", detail="2.5"),
+        wrote(14.1, number=6),
+    ]
+    back = [*one_again, wrote(14.2, "bob", 30, 4)]
+    assert not broken(fences, [*back, wrote(14.3, "bob", 30, 5)])
+    assert broken(fences, [*back, wrote(14.3, number=7)])
+    assert broken(fences, [*back, wrote(14.3, "bob", 30, 3)])
+    assert broken(fences, [*one_again, wrote(14.2, "bob", 30, 1)])
+    assert broken(fences, [*one_again, started(14.2, "cid", 30, resumed=4)])
+    assert broken(fences, [*one_again, wrote(14.2, "cid", 30, 4)])
+
+
 @pytest.mark.parametrize("resumed", [None, 4])
 def test_a_successor_that_lacks_a_saved_checkpoint_is_rejected(resumed):
     saved = wrote(10, number=5)

@@ -29,10 +29,14 @@ class Checkpoints:
         self._held: dict[str, _Held] = {}
         self._stopped: dict[tuple[str, Owner], float] = {}
         self._split = False
+        self._one_again_s = 0.0
+        self._began_apart: set[tuple[str, Owner]] = set()
 
     def take(self, one: AnyHappening) -> None:
         """Take in what is neither a write nor a start."""
-        self._split = is_split(one, before=self._split)
+        was_split, self._split = self._split, is_split(one, before=self._split)
+        if was_split and not self._split:
+            self._one_again_s = one.at_s
         if isinstance(one, Stopped):
             self._stopped[one.session_id, (one.instance_id, one.incarnation)] = one.at_s
         elif lost := loss(one):
@@ -54,12 +58,20 @@ class Checkpoints:
 
     def write(self, one: Wrote) -> list[str]:
         """Compare the number of a write with those before."""
+        if not self._split and (one.session_id, _owner(one)) in self._began_apart:
+            self._began_apart.discard((one.session_id, _owner(one)))
+            self._supersede(one)
         highest = self._raise(one)
         if one.kind == CHECKPOINT:
             self._held.pop(one.session_id, None)
         if highest <= one.number:
             return []
         return [f"{one.kind} {one.number} of {one.session_id} was stored over number {highest}"]
+
+    def _supersede(self, one: Wrote) -> None:
+        """Take in the first write of an owner who took over while Redis was two: those under lower fences were late."""
+        saved = self._writes[one.session_id, one.kind]
+        saved[:] = [write for write in saved if write.at_s < self._one_again_s or write.fence >= one.fence]
 
     def _raise(self, one: Wrote) -> int:
         saved = self._writes[one.session_id, one.kind]
@@ -72,6 +84,8 @@ class Checkpoints:
     def start(self, one: Started) -> list[str]:
         """Compare what a handler resumes from with what was saved."""
         here = one.instance_id, one.incarnation
+        if self._split:
+            self._began_apart.add((one.session_id, here))
         read_s = self._stopped.get((one.session_id, here), one.at_s)
         saved = [
             write.number

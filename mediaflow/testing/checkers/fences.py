@@ -23,7 +23,9 @@ Exempt:
   exempt, if the owner that wrote it put the session back (readoption brings the checkpoint along): only the very
   last write before the loss is, as its owner may never have heard that it was accepted.
 * *Split.* While Redis is two, because an old primary woke up beside its replacement, each may have answered: what
-  is seen is compared with what both had in common, and never with what else was seen meanwhile.
+  is seen is compared with what both had in common, and never with what else was seen meanwhile. Who took over at the
+  one that is gone comes back to the other under the higher fence: until it has written there, the owner that this one
+  knew may write, and numbers may go back to what the newer one brings along.
 * *Superseded.* Where a newer process of the same id has appeared, an older one may still start what it was granted.
 """
 
