@@ -208,7 +208,11 @@ async def test_with_admission_reject_a_full_system_refuses_and_says_when_to_come
 @pytest.mark.slow
 async def test_max_pending_bounds_the_queue(fleet, http):
     api, _ = await start(fleet, http, workers=("w1",), slots=1, arguments=("--max-pending", "3"))
-    answers = [await api.submit(name) for name in names(6)]
+    first, *others = names(6)
+    answers = [await api.submit(first)]
+    # Until the registry shows the slot as taken, one that waits may be on its way to it, and does not wait then.
+    await eventually(api.instances, 5, until=lambda found: found["w1"]["used"] == 1)
+    answers += [await api.submit(name) for name in others]
     assert [answer.status for answer in answers] == [201] * 4 + [503] * 2
     assert int(answers[-1].headers["Retry-After"]) >= 1
     assert "max_pending" in answers[-1].body["detail"]
