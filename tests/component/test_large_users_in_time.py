@@ -81,3 +81,16 @@ async def test_what_has_ended_is_forgotten_also_of_a_user_of_whom_little_is_read
         await limiter.stop("user", (await limiter.start("user", f"device-{number}")).stream_id)
     (key,) = bench.user_keys()
     assert bench.raw.hlen(key) < 160
+
+
+async def test_the_silent_are_counted_no_more_though_the_clock_of_redis_was_set_back(bench, clock):
+    limiter = await bench.open(stream_limit=1_000)
+    for number in range(40):
+        await limiter.start("user", f"device-{number}")
+    clock.move(-3_600)
+    await limiter.start("user", "silent")
+    kept = await limiter.start("user", "kept")
+    for _ in range(4):
+        clock.move(30)
+        beaten = await limiter.heartbeat("user", kept.stream_id)
+    assert beaten.active == 41  # for the others the old time has not come yet
