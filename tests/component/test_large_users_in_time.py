@@ -1,15 +1,11 @@
 """Users with many streams, of which some fall silent: what is counted of them admits nobody whom the rules refuse."""
 
 import random
-import uuid
 
-import fakeredis
 import msgspec
 import pytest
 from harness.households import Household, steps
-from harness.limiters import Bench, MovableClock, be_patient
-
-from mediaflow.store import single
+from harness.limiters import MovableClock, be_patient, bench_in_process
 
 RULES = [
     {"policy": "all", "max": 14},
@@ -27,11 +23,8 @@ def clock(monkeypatch):
 @pytest.fixture
 async def bench(clock, monkeypatch):
     be_patient(monkeypatch)
-    name = f"households-{uuid.uuid4().hex}"
-    raw = fakeredis.FakeRedis(server=single._servers_in_process.setdefault(name, fakeredis.FakeServer()))
-    async with Bench(f"memory://{name}", raw, now_ms=clock.now_ms, stream_throttle=1_000_000) as made:
+    async with bench_in_process(clock, stream_throttle=1_000_000) as made:
         yield made
-    single._servers_in_process.pop(name)
 
 
 @pytest.mark.parametrize("seed", range(2))

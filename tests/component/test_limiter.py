@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from harness.limiters import Bench, MovableClock, be_patient, ending, outcome, refusal, verified
+from harness.limiters import MovableClock, be_patient, bench_in_process, ending, outcome, refusal, verified
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,12 +28,8 @@ def clock(monkeypatch):
 @pytest.fixture
 async def bench(clock, monkeypatch):
     be_patient(monkeypatch)
-    name = f"limiter-{uuid.uuid4().hex}"
-    server = single._servers_in_process.setdefault(name, fakeredis.FakeServer())
-    raw = fakeredis.FakeRedis(server=server)
-    async with Bench(f"memory://{name}", raw, now_ms=clock.now_ms) as made:
+    async with bench_in_process(clock) as made:
         yield made
-    single._servers_in_process.pop(name)
 
 
 # -- expiry ------------------------------------------------------------------------------------

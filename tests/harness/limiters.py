@@ -2,14 +2,16 @@
 
 import time
 import uuid
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
 
+import fakeredis
 import jwt
 
 from mediaflow.limiter import StreamEnded, StreamLimiter, StreamRefused, StreamThrottled, StreamUnknown
 from mediaflow.limiter import limiter as limiter_module
-from mediaflow.store import streams
+from mediaflow.store import single, streams
 
 START_S = 1_800_000_000.0
 
@@ -60,6 +62,16 @@ class Bench:
         return sorted(
             key.decode() for key in self.raw.keys(f"{self.namespace}:*") if b"{registry}" not in key
         )
+
+
+@asynccontextmanager
+async def bench_in_process(clock: MovableClock, **defaults: Any) -> AsyncGenerator[Bench]:
+    """Give a bench on a Redis inside this process, which obeys the clock."""
+    name = f"limiter-{uuid.uuid4().hex}"
+    raw = fakeredis.FakeRedis(server=single._servers_in_process.setdefault(name, fakeredis.FakeServer()))
+    async with Bench(f"memory://{name}", raw, now_ms=clock.now_ms, **defaults) as made:
+        yield made
+    single._servers_in_process.pop(name)
 
 
 async def refusal(starting: Any) -> StreamRefused:

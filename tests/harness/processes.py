@@ -17,6 +17,15 @@ END_WITHIN_S = 30.0
 LINES_KEPT = 400
 
 
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 class Program:
     """One program as a process. Its output is read all the time, so that it never blocks on a full pipe.
 

@@ -1,23 +1,13 @@
 """The bench's own Redis Cluster: that it serves and is gone afterwards, and that the contest on it runs through."""
 
-import os
-from pathlib import Path
-
 import pytest
 from conftest import needs_redis
+from harness.processes import alive
 
 from mediaflow.bench.contests.primaries import PRIMARIES
 from mediaflow.bench.stage import stage
 from mediaflow.settings import Settings
 from mediaflow.store import open_store
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.redis

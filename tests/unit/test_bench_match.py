@@ -3,27 +3,15 @@
 import asyncio
 import io
 
+from harness.measured import CONDITIONS
 from rich.console import Console
 
 from mediaflow.bench import match
-from mediaflow.bench.conditions import Conditions
 from mediaflow.bench.contest import Bound, Contest, Contestant, Metric
 from mediaflow.bench.match import Turn, play, turns
 from mediaflow.bench.program import ProgramError
 from mediaflow.bench.report import conditions_line, drawn, figure, report
 from mediaflow.bench.stage import Unfit
-
-CONDITIONS = Conditions(
-    cpu="a processor",
-    cores=2,
-    load_average=0.1,
-    system="Linux 6",
-    python="CPython 3.11",
-    redis_server="redis-server 7.0.15",
-    quick=False,
-    rounds=2,
-    packages={"redis": "8.1.0", "arq": None},
-)
 
 
 class FakeStage:

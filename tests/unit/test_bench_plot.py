@@ -2,24 +2,13 @@
 
 from unittest.mock import MagicMock
 
+from harness.measured import CONDITIONS
+
 from mediaflow.bench import plot as plotting
-from mediaflow.bench.conditions import Conditions
 from mediaflow.bench.contest import Contest, Contestant, Metric
 from mediaflow.bench.figures import Pair
 from mediaflow.bench.match import Duel
 from mediaflow.bench.report import report
-
-CONDITIONS = Conditions(
-    cpu="a processor",
-    cores=2,
-    load_average=0.1,
-    system="Linux 6",
-    python="CPython 3.11",
-    redis_server="redis-server 7.0.15",
-    quick=False,
-    rounds=1,
-    packages={},
-)
 
 
 async def nobody(stage):

@@ -4,12 +4,13 @@ local expired_count = 0
 
 -- Writes; the key goes with the last thing in it that is worth keeping.
 local function keep()
-  local last_ms = now_ms + 60000
+  local LEAST_KEPT, MOST_WORDS = 50, 4000
+  local last_ms = now_ms + MINUTE_MS
 
   -- Forgets what is too old, and of the rest the oldest, so that no user grows without bound.
   local function forget(old)
     if #old == 0 then return end
-    local kept = math.max(50, limit)
+    local kept = math.max(LEAST_KEPT, limit)
     table.sort(old, function(one, other) return one.at_ms < other.at_ms end)
     for i, one in ipairs(old) do
       if one.at_ms + request.retention_ms < now_ms or #old - i >= kept then unset(one.field) end
@@ -46,8 +47,8 @@ local function keep()
 
   -- In parts, because Lua passes no more than some 8,000 words to a call.
   local function in_parts(write, command, words)
-    for first = 1, #words, 4000 do
-      write(command, USER, unpack(words, first, math.min(first + 3999, #words)))
+    for first = 1, #words, MOST_WORDS do
+      write(command, USER, unpack(words, first, math.min(first + MOST_WORDS - 1, #words)))
     end
   end
 
