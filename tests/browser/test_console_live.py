@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from harness.desk import SOON_MS, Desk
+from harness.ports import free_port
 from harness.processes import Fleet
-from harness.redis import free_port
 
 with contextlib.suppress(ImportError):  # the fixture chromium says so
     from playwright.async_api import expect

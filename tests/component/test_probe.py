@@ -5,8 +5,8 @@ import contextlib
 
 import pytest
 from aiohttp import web
+from harness.ports import free_port
 from harness.puppets import running
-from harness.redis import free_port
 from harness.waiting import eventually
 
 from mediaflow.watchdog.probe import NobodyListens, NotReached, TcpProbe, attend

@@ -5,8 +5,8 @@ import socket
 from pathlib import Path
 
 import pytest
+from harness.ports import free_port
 from harness.processes import Program
-from harness.redis import free_port
 
 LISTEN = "0A"
 PROGRAMS = ("worker", "loadbalancer", "watchdog", "concurrency")

@@ -13,7 +13,7 @@ import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from harness.redis import free_port
+from harness.ports import free_port
 from harness.waiting import eventually
 
 from mediaflow import MediaApp, StreamLimiter

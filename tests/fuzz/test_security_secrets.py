@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from harness.commands import COMMANDS
+from harness.ports import free_port
 from harness.processes import Program
-from harness.redis import free_port
 from harness.waiting import eventually
 
 from mediaflow.cli.__main__ import group

@@ -8,8 +8,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.certificates import Certificates
-from harness.redis import RedisServer, free_port
-from harness.topologies import Sentinel, SentinelTrio, SixNodeCluster, port_with_bus
+from harness.ports import BUS, free_port
+from harness.redis import RedisServer
+from harness.topologies import Sentinel, SentinelTrio, SixNodeCluster
 
 PASSWORD = "pass/word"
 SENTINEL_PASSWORD = "of-the-sentinels"
@@ -50,7 +51,7 @@ class GuardedCluster(SixNodeCluster):
         super().__init__()
 
     def _server(self, *options: str) -> None:
-        self.servers.append(self.guard.server(port_with_bus(), "--tls-cluster", "yes", *options))
+        self.servers.append(self.guard.server(free_port(BUS), "--tls-cluster", "yes", *options))
 
     def _port(self, server: RedisServer) -> int:
         return self.guard.tls_ports[server.port]

@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness.ports import free_port
+
 MISSING = "needs redis-server 7 or later"
 START_WITHIN_S = 30.0
 
@@ -32,13 +34,6 @@ def _major_version(path: Path) -> int:
     ).stdout
     found = re.search(r"\bv=(\d+)", shown)
     return int(found[1]) if found else 0
-
-
-def free_port() -> int:
-    """Return a port of this host at which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class RedisServer:

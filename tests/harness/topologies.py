@@ -3,7 +3,6 @@
 import contextlib
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,7 +14,8 @@ from typing import Any, Protocol
 import fakeredis
 import redis
 
-from harness.redis import START_WITHIN_S, RedisServer, find_redis_server, free_port
+from harness.ports import BUS, free_port
+from harness.redis import START_WITHIN_S, RedisServer, find_redis_server
 from mediaflow.store import single
 
 
@@ -233,7 +233,7 @@ class SixNodeCluster:
         self.raw = ClusterClient(host="127.0.0.1", port=self.servers[0].port, protocol=2)
 
     def _server(self, *options: str) -> None:
-        self.servers.append(server := RedisServer(*options, port=port_with_bus()))
+        self.servers.append(server := RedisServer(*options, port=free_port(BUS)))
         server.start()
 
     def _port(self, server: RedisServer) -> int:
@@ -303,18 +303,6 @@ TOPOLOGIES = {"memory": InProcess, "redis": OneServer, "cluster": SixNodeCluster
 
 def _online_replicas(server: RedisServer) -> int:
     return server.command("INFO", "replication").count(b"state=online")
-
-
-def port_with_bus() -> int:
-    """Return a free port of which the bus port of a cluster's node, 10000 above, is free as well.
-
-    Nodes whose bus is elsewhere do not find each other when 10000 above is beyond the last port that there is.
-    """
-    while True:
-        port = free_port()
-        with socket.socket() as bus, contextlib.suppress(OSError, OverflowError):
-            bus.bind(("127.0.0.1", port + 10_000))
-            return port
 
 
 def _knows_all(server: RedisServer) -> bool:

@@ -9,7 +9,7 @@ import sys
 import pytest
 from harness.api import Api
 from harness.deployment import CONFIG
-from harness.redis import free_port
+from harness.ports import free_port
 from harness.waiting import eventually
 
 pytestmark = pytest.mark.redis

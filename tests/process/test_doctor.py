@@ -4,8 +4,8 @@ import json
 import os
 
 import pytest
+from harness.ports import free_port
 from harness.processes import Program
-from harness.redis import free_port
 
 from mediaflow.settings import Settings
 from mediaflow.store.examination import examine

@@ -6,7 +6,7 @@ import re
 import socket
 
 import pytest
-from harness.redis import free_port
+from harness.ports import free_port
 from harness.waiting import eventually
 
 pytestmark = pytest.mark.redis

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from harness.api import Api
+from harness.ports import free_port
 from harness.processes import ROOT, Program
-from harness.redis import free_port
 from harness.stopwatch import Stopwatch
 from harness.waiting import eventually
 
@@ -57,7 +57,7 @@ async def test_each_process_says_ready_and_is_an_instance_of_its_own(fleet, http
 
 
 async def test_ports_and_addresses_for_others_count_up_from_those_that_were_given(fleet, http):
-    port, outer = free_port(), 40_000
+    port, outer = free_port(1), 40_000
     worker = fleet.start(
         "worker", "--processes", "2", "--port", str(port), "--advertise", f"localhost:{outer}"
     )
