@@ -21,14 +21,12 @@ from mediaflow.runtime.record import Record
 from mediaflow.runtime.renewer import Round
 from mediaflow.runtime.run import Run
 from mediaflow.runtime.surroundings import Surroundings
-from mediaflow.store import Acceptance, Claim, Holding, Renewal, StoreUnavailable
+from mediaflow.store import NEW_FENCE, Acceptance, Claim, Holding, Renewal, StoreUnavailable
 
 log: Any = structlog.get_logger("mediaflow.actor")
 
 PLACES = 16
 """So many places in the interval there are at least for an instance's renewals, lest there is a pulse."""
-
-_SAME_FENCE, _NEW_FENCE = (0,), (1,)
 
 
 class Asked(NamedTuple):
@@ -91,7 +89,7 @@ class Leasehold:
         self._place = partition_of(claim.call_id, places) / places
         if claim.fence != accepted.fence:
             claim = claim._replace(fence=accepted.fence)
-        self._holding = Holding(around.owner, claim, _SAME_FENCE)
+        self._holding = Holding(around.owner, claim)
         self._generation = around.store.generation
         self.record = Record(accepted)
         self.tenure = core.begin(sent_at_s, accepted.fence, around.rules, self.spread(sent_at_s))
@@ -253,7 +251,7 @@ class Leasehold:
         round_.late_s.append(max(0.0, sent_at_s - core.agenda(tenure).at_s))
         self._asked = Asked(tenure.new_fence, self._is_hasty)
         self._in_haste = False
-        holding = self._holding._replace(more=_NEW_FENCE) if tenure.new_fence else self._holding
+        holding = self._holding._replace(more=NEW_FENCE) if tenure.new_fence else self._holding
         return holding, self.patience_s(sent_at_s)
 
     def _is_to_be_asked(self) -> bool:

@@ -6,6 +6,7 @@ from mediaflow.store.meter import LOSSES, StoreMeter, SweepMeter
 from mediaflow.store.ownership import idempotency_field
 from mediaflow.store.records import (
     LIVE_STATES,
+    NEW_FENCE,
     Acceptance,
     Assignments,
     AssignStatus,
@@ -45,6 +46,7 @@ from mediaflow.store.records import (
 __all__ = [
     "LIVE_STATES",
     "LOSSES",
+    "NEW_FENCE",
     "Acceptance",
     "AssignStatus",
     "Assignments",

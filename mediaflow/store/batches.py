@@ -1,5 +1,6 @@
 """Scripts that take many sessions of one owner at a time: one call for each partition, all in one pipeline."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,6 @@ from mediaflow.store.records import Holding, Owner, StoreError, StoreUnavailable
 BATCH = {"accept": 25, "renew": 250, "relinquish": 25}
 """Sessions in one call of a script at most: a bound on how long Redis serves nobody else. A renewal is cheap."""
 
-_TAKE_KEYS = frozenset({"relinquish"})
-"""Scripts that are given where the call's idempotency keys are, besides call and session."""
-
 
 class Batches(Part):
     """Asks for many sessions at once."""
@@ -21,9 +19,9 @@ class Batches(Part):
         """Run a batch script for all items; the answers come in their order, an error in the place of its item."""
         await self._ensure_claimed(timeout_s)
 
-        units: dict[tuple[Owner, int], list[int]] = {}
+        units: defaultdict[tuple[Owner, int], list[int]] = defaultdict(list)
         for index, (owner, claim, _) in enumerate(items):
-            units.setdefault((owner, self._keys.partition_of(claim.call_id)), []).append(index)
+            units[owner, self._keys.partition_of(claim.call_id)].append(index)
         chunks: list[list[int]] = []
         calls: list[Call] = []
         for (owner, partition), indices in units.items():
@@ -58,14 +56,15 @@ class Batches(Part):
             args.append(owner.rank)
         elif script == "relinquish":
             args.append(self._settings.max_attempts)
-        call_key, session_key, idempotency_key = self._keys.call, self._keys.session, self._keys.idempotency
-        for _, claim, more in items:
-            call_id, session_id, _ = claim
-            keys += (call_key(partition, call_id), session_key(partition, session_id))
-            if script in _TAKE_KEYS:
-                keys.append(idempotency_key(partition, call_id))
-            args += claim
-            args += more
+        call_prefix, session_prefix = self._keys.prefixes(partition)
+        for _, (call_id, session_id, fence), more in items:
+            keys += (call_prefix + call_id, session_prefix + session_id)
+            if script == "renew":
+                args.append(-fence if more else fence)
+                continue
+            if script == "relinquish":
+                keys.append(self._keys.idempotency(partition, call_id))
+            args += (fence, *more)
         return self._call(script, partition, keys, args)
 
     def _session_keys(self, partition: int, call_id: str, session_id: str) -> list[str]:

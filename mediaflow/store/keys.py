@@ -62,6 +62,10 @@ class Keyspace:
         """Return the key of what is seldom read of a session."""
         return f"{self._prefixes[number]}session:{session_id}"
 
+    def prefixes(self, number: int) -> tuple[str, str]:
+        """Return what :meth:`call` and :meth:`session` put in front of the ids, for whoever names many."""
+        return self.call(number, ""), self.session(number, "")
+
     def idempotency(self, number: int, call_id: str) -> str:
         """Return the key of a call's remembered answers."""
         return f"{self._prefixes[number]}idempotency:{call_id}"

@@ -11,6 +11,7 @@ from mediaflow.store.batching import Gatherer
 from mediaflow.store.link import Link
 from mediaflow.store.part import text
 from mediaflow.store.records import (
+    NEW_FENCE,
     Acceptance,
     Claim,
     Creation,
@@ -113,7 +114,8 @@ class Ownership(Batches):
         self, owner: Owner, claim: Claim, *, new_fence: bool = False, timeout_s: float = 2.0
     ) -> Renewal:
         """Extend the lease."""
-        answer = (await self.renew_many([Holding(owner, claim, (int(new_fence),))], timeout_s=timeout_s))[0]
+        holding = Holding(owner, claim, NEW_FENCE if new_fence else ())
+        answer = (await self.renew_many([holding], timeout_s=timeout_s))[0]
         if isinstance(answer, Exception):
             raise answer
         return answer

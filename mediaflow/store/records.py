@@ -54,6 +54,10 @@ class Holding(NamedTuple):
     more: tuple[str | int, ...] = ()
 
 
+NEW_FENCE = ("new fence",)
+"""What a renewal takes besides its claim if it is to bring a new fence."""
+
+
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     """A request to make a session for a call.
 

@@ -13,7 +13,7 @@ from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.runtime.renewer import Renewer
 from mediaflow.runtime.session import LeaseLost
 from mediaflow.runtime.surroundings import Surroundings
-from mediaflow.store import Acceptance, Claim, Owner, Renewal, Written
+from mediaflow.store import NEW_FENCE, Acceptance, Claim, Owner, Renewal, Written
 
 TTL_S = 3.0
 CLOCK = SystemClock()
@@ -36,8 +36,9 @@ class TurningStore:
 
     async def renew_many(self, leases):
         assert self.actor is not None
-        ((_, claim, (new_fence,)),) = leases
-        self.asked.append((bool(new_fence), stops_at_s(self.actor)))
+        ((_, claim, more),) = leases
+        new_fence = more == NEW_FENCE
+        self.asked.append((new_fence, stops_at_s(self.actor)))
         self.generation = 2
         return [Renewal("refenced", claim.fence + 10) if new_fence else Renewal("renewed")]
 

@@ -75,7 +75,7 @@ async def start(store: RedisStore, number: int) -> list[Holding]:
                 ),
                 timeout_s=_PATIENCE_S,
             )
-            held.append(Holding(OWNER, Claim(call_id, made.session_id, made.fence), (0,)))
+            held.append(Holding(OWNER, Claim(call_id, made.session_id, made.fence)))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(STARTS_AT_ONCE):

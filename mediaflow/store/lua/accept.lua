@@ -1,16 +1,17 @@
 -- Take up assignments: the acceptance lease becomes a full one, and the handler gets what it needs.
 -- KEYS: partition owned, then for each session: call session
--- ARGV: partition instance incarnation, then for each session: call_id session_id fence
+-- ARGV: partition instance incarnation, then for each session: fence
 -- RETURNS: for each session: accepted fence metadata checkpoint checkpoint_number details failures cause created_at
 --   idempotency_field body_digest trace account vacated_by vacant_ms waited_ms; or: lost; or: unknown
--- USES: partition time plan log seniority records
+-- USES: partition batch time plan log seniority records
 -- FLAGS: allow-oom
 
 local owned, instance, incarnation = KEYS[7], ARGV[6], ARGV[7]
 redis.call('SCARD', owned)
 local EVENTS = {takeover = 'session.takeover', handoff = 'session.handoff'}
 
-local function accept(call_key, session_key, call_id, session_id, fence)
+local function accept(call_key, session_key, fence)
+  local call_id, session_id = call_of(call_key), session_of(session_key)
   local call = read_call(call_key, call_id)
   local entry = call.sessions[session_id]
   if not entry then return {'unknown'} end
@@ -48,10 +49,8 @@ local function accept(call_key, session_key, call_id, session_id, fence)
 end
 
 local results = {}
-for i = 8, #ARGV, 3 do
-  local item = (i - 8) / 3
-  results[#results + 1] =
-    accept(KEYS[8 + 2 * item], KEYS[9 + 2 * item], ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]))
+for i = 8, #ARGV do
+  results[#results + 1] = accept(KEYS[2 * i - 8], KEYS[2 * i - 7], tonumber(ARGV[i]))
 end
 record('HSET', CLOCK, 'lease_ms', integer(lease_ms), 'wall_ms', integer(wall_ms))
 carry_out()

@@ -1,9 +1,9 @@
 -- Give sessions of one owner up: refuse an assignment, release for another owner, or report that an attempt failed.
 -- They have no last owner then, so that a late renewal cannot revive them.
 -- KEYS: partition owned, then for each session: call session idempotency
--- ARGV: partition instance incarnation max_attempts, then for each session: call_id session_id fence kind reason delay_ms
+-- ARGV: partition instance incarnation max_attempts, then for each session: fence kind reason delay_ms
 -- RETURNS: for each session: written; failed (that was the last attempt); refenced fence; lost; unknown
--- USES: partition time plan log seniority records endings
+-- USES: partition batch time plan log seniority records endings
 -- FLAGS: allow-oom
 
 local owned, instance, incarnation, max_attempts = KEYS[7], ARGV[6], ARGV[7], tonumber(ARGV[8])
@@ -19,7 +19,8 @@ local function make_pending(call, session_id, entry, delay_ms, reason)
   log('session.pending', call.id, session_id, instance, entry.fence, reason)
 end
 
-local function relinquish(call_key, session_key, idempotency_key, call_id, session_id, fence, kind, reason, delay_ms)
+local function relinquish(call_key, session_key, idempotency_key, fence, kind, reason, delay_ms)
+  local call_id, session_id = call_of(call_key), session_of(session_key)
   redis.call('HLEN', idempotency_key)
   local call = read_call(call_key, call_id)
   local entry = call.sessions[session_id]
@@ -58,10 +59,10 @@ local function relinquish(call_key, session_key, idempotency_key, call_id, sessi
 end
 
 local results, waiting = {}, false
-for i = 9, #ARGV, 6 do
-  local first = 8 + 3 * (i - 9) / 6
-  local result = relinquish(KEYS[first], KEYS[first + 1], KEYS[first + 2], ARGV[i], ARGV[i + 1],
-    tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], tonumber(ARGV[i + 5]))
+for i = 9, #ARGV, 4 do
+  local first = 8 + 3 * (i - 9) / 4
+  local result = relinquish(KEYS[first], KEYS[first + 1], KEYS[first + 2],
+    tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]))
   results[#results + 1] = result
   waiting = waiting or result[1] == 'written'
 end

@@ -1,9 +1,9 @@
 -- Extend leases, check for siblings and hear of a cancel, for a batch of sessions of one owner.
 -- KEYS: partition owned, then for each session: call session
--- ARGV: partition instance incarnation rank, then for each session: call_id session_id fence want_new_fence
+-- ARGV: partition instance incarnation rank, then for each session: fence, with a minus sign if a new one is wanted
 -- RETURNS: for each session: the word renewed alone; or a list: refenced fence; lost overlap_ms; cancelled;
 --   yielded winner; unknown
--- USES: partition time plan log seniority records endings
+-- USES: partition batch time plan log seniority records endings
 -- FLAGS: allow-oom
 
 local owned, instance, incarnation, rank = KEYS[7], ARGV[6], ARGV[7], ARGV[8]
@@ -73,7 +73,7 @@ local function renew(call, session_key, session_id, fence, want_new_fence)
 end
 
 -- What nearly every renewal finds: the call has this session alone, held as the caller says. Such a record need not be
--- taken apart: it is the text that it has to be.
+-- taken apart: it is the text that it has to be. A fence with a minus sign is nowhere recorded.
 local HELD, RUNNING = table.concat({'active', instance, incarnation, rank, ''}, '|'), '|1|0'
 local function is_as_claimed(flat, session_id, fence)
   if #flat ~= 4 then return false end
@@ -83,18 +83,19 @@ end
 
 local results, leases, members = {}, {'ZADD', LEASES}, {'SADD', owned}
 local expires_at = integer(lease_ms + TTL_MS)
-for i = 9, #ARGV, 4 do
-  local first = 8 + (i - 9) / 2
-  local call_key, call_id, session_id, fence = KEYS[first], ARGV[i], ARGV[i + 1], ARGV[i + 2]
+for i = 9, #ARGV do
+  local call_key, session_key, fence = KEYS[2 * i - 10], KEYS[2 * i - 9], ARGV[i]
+  local call_id, session_id = call_of(call_key), session_of(session_key)
   local flat = not calls_read[call_key] and redis.call('HGETALL', call_key)
-  if flat and ARGV[i + 3] == '0' and is_as_claimed(flat, session_id, fence) then
+  if flat and is_as_claimed(flat, session_id, fence) then
     local member = call_id .. '/' .. session_id
     leases[#leases + 1], leases[#leases + 2] = expires_at, member
     members[#members + 1] = member
     results[#results + 1] = 'renewed'
   else
-    results[#results + 1] = renew(read_call(call_key, call_id, flat), KEYS[first + 1], session_id, tonumber(fence),
-      ARGV[i + 3] == '1')
+    local claimed = tonumber(fence)
+    results[#results + 1] =
+      renew(read_call(call_key, call_id, flat), session_key, session_id, math.abs(claimed), claimed < 0)
   end
 end
 if #members > 2 then

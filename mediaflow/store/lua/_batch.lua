@@ -1,0 +1,8 @@
+-- Sessions of a batch are named by their keys alone: what a script is given again as an argument costs as much as it does.
+-- Expects CLOCK (a key).
+
+local CALL_AT = string.len(CLOCK) - string.len('clock') + string.len('call:') + 1
+local SESSION_AT = CALL_AT - string.len('call:') + string.len('session:')
+
+local function call_of(call_key) return string.sub(call_key, CALL_AT) end
+local function session_of(session_key) return string.sub(session_key, SESSION_AT) end
