@@ -116,9 +116,7 @@ class Leasehold:
 
     def patience_s(self, now_s: float) -> float | None:
         """Return how long an answer may be waited for: a coroutine that has to be stopped in time bounds it."""
-        if self._around.rules.stop_when_cut_off and self.tenure.coroutine == "running":
-            return max(0.0, self.tenure.stop_at_s - now_s)
-        return None
+        return max(0.0, self.tenure.stop_at_s - now_s) if self._stops_in_time else None
 
     def spread(self, sent_at_s: float) -> float:
         """Return the spread of the renewal after one sent at ``sent_at_s``."""
@@ -203,7 +201,7 @@ class Leasehold:
         tenure, agenda = self.tenure, core.agenda(self.tenure)
         if agenda.request != "renew" or (self._is_hasty and self.moment is None):
             return agenda.at_s
-        if tenure.retry_at_s and self._around.rules.stop_when_cut_off and tenure.coroutine == "running":
+        if tenure.retry_at_s and self._stops_in_time:
             # Redis is silent. Otherwise a renewal is due, and looks at the clock, long before the lease is over.
             return agenda.look_at_s
         return None
@@ -229,13 +227,17 @@ class Leasehold:
     def _is_hasty(self) -> bool:
         return self._in_haste or self.tenure.new_fence
 
+    @property
+    def _stops_in_time(self) -> bool:
+        return self._around.rules.stop_when_cut_off and self.tenure.coroutine == "running"
+
     def _has_other_server(self) -> bool:
         return self._around.store.generation != self._generation
 
     # -- for the renewer ----------------------------------------------------------------------------
 
-    def ask(self, round_: Round) -> tuple[Holding, float | None] | None:
-        """Return what to renew, and how long an answer may be waited for; None if something else comes first."""
+    def ask(self, round_: Round) -> Holding | None:
+        """Return what to renew; None if something else comes first."""
         if self._is_turning or self._asked is not None:
             return None  # whose turn it is comes back to the renewer
         tenure, sent_at_s = self.tenure, round_.sent_at_s
@@ -243,7 +245,8 @@ class Leasehold:
         if plainly and core.is_due(tenure, sent_at_s):
             round_.late_s.append(sent_at_s - max(tenure.renew_at_s, tenure.retry_at_s))
             self._asked = _PLAINLY
-            return self._holding, self.patience_s(sent_at_s)
+            self._bound(round_)
+            return self._holding
         if not self._is_to_be_asked():
             self._plan()
             return None
@@ -251,8 +254,13 @@ class Leasehold:
         round_.late_s.append(max(0.0, sent_at_s - core.agenda(tenure).at_s))
         self._asked = Asked(tenure.new_fence, self._is_hasty)
         self._in_haste = False
-        holding = self._holding._replace(more=NEW_FENCE) if tenure.new_fence else self._holding
-        return holding, self.patience_s(sent_at_s)
+        self._bound(round_)
+        return self._holding._replace(more=NEW_FENCE) if tenure.new_fence else self._holding
+
+    def _bound(self, round_: Round) -> None:
+        """Have the answer come in time to stop the coroutine."""
+        if self.tenure.stop_at_s < round_.answer_by_s and self._stops_in_time:
+            round_.answer_by_s = self.tenure.stop_at_s
 
     def _is_to_be_asked(self) -> bool:
         """Look at the server and the clock, and return whether a renewal is due then."""

@@ -8,6 +8,7 @@ A lease that nobody puts under a moment again is not renewed again: see :class:`
 """
 
 import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -35,6 +36,7 @@ class Round:
     Attributes:
         sent_at_s, heard_at_s: When it was sent, and when its answer came.
         generation: Of the server, see :attr:`~mediaflow.store.Store.generation`; when it was looked at last.
+        answer_by_s: When at the latest the answer has to be there, for coroutines that are to be stopped in time.
         late_s: By how much each of its renewals was late.
         left_s: What was left of each lease that it renewed.
     """
@@ -43,10 +45,15 @@ class Round:
         """Begin with nobody."""
         self.generation = generation
         self.sent_at_s = self.heard_at_s = sent_at_s
+        self.answer_by_s = math.inf
         self.late_s: list[float] = []
         self.left_s: list[float] = []
         self._ttl_s = ttl_s
         self._until: dict[float, lease.Deadlines] = {}
+
+    def patience_s(self) -> float | None:
+        """Return for how long to wait for the answer; None if nobody minds."""
+        return None if self.answer_by_s == math.inf else max(0.0, self.answer_by_s - self.sent_at_s)
 
     def until(self, place: float) -> lease.Deadlines:
         """Return the deadlines of a lease that it renews, by the lease's place in the interval."""
@@ -70,8 +77,8 @@ class Leaseholder(Protocol):
 
     moment: int | None
 
-    def ask(self, round_: Round) -> tuple[Holding, float | None] | None:
-        """Return what to ask for, and for how long to wait; None if there is nothing to be renewed now."""
+    def ask(self, round_: Round) -> Holding | None:
+        """Return what to ask for in this request; None if there is nothing to be renewed now."""
         ...
 
     def hear(self, answer: Renewal | Exception, round_: Round) -> None:
@@ -94,11 +101,22 @@ class Renewer:
 
     def put(self, holder: Leaseholder, at_s: float) -> None:
         """Have a lease renewed at the end of the moment that ``at_s`` is in, and no more when it was to be before."""
-        self._put(holder, int(at_s / self._moment_s))
+        moment = int(at_s / self._moment_s)
+        if holder.moment is not None:
+            if holder.moment == moment:
+                return
+            self.take_out(holder)
+        holders = self._wheel.get(moment)
+        if holders is None:
+            holders = self._wheel[moment] = {}
+            # It may be earlier than what is waited for.
+            self._changed.set()
+        holders[holder] = None
+        holder.moment = moment
 
     def put_first(self, holder: Leaseholder) -> None:
         """Have a lease renewed in the next turn of the event loop."""
-        self._put(holder, -1)
+        self.put(holder, -self._moment_s)
 
     def take_out(self, holder: Leaseholder) -> None:
         """Have a lease renewed no more."""
@@ -118,19 +136,6 @@ class Renewer:
                 due = self._take_due()
                 while chunk := list(islice(due, LARGEST_REQUEST)):
                     requests.create_task(self._renew(chunk), name="renewals")
-
-    def _put(self, holder: Leaseholder, moment: int) -> None:
-        if holder.moment is not None:
-            if holder.moment == moment:
-                return
-            self.take_out(holder)
-        holders = self._wheel.get(moment)
-        if holders is None:
-            holders = self._wheel[moment] = {}
-            # It may be earlier than what is waited for.
-            self._changed.set()
-        holders[holder] = None
-        holder.moment = moment
 
     async def _pause(self) -> None:
         """Wait until something is due."""
@@ -162,17 +167,14 @@ class Renewer:
         round_ = Round(self._clock.monotonic_s(), self._ttl_s, self._store.generation)
         asking: list[Leaseholder] = []
         leases: list[Holding] = []
-        patience_s: float | None = None
         for holder in due:
             if (asked := holder.ask(round_)) is not None:
                 asking.append(holder)
-                leases.append(asked[0])
-                if asked[1] is not None:
-                    patience_s = min(asked[1], asked[1] if patience_s is None else patience_s)
+                leases.append(asked)
         if not asking:
             return
         self._meter.lateness.observe_all(round_.late_s)
-        answers = await self._ask(leases, patience_s)
+        answers = await self._ask(leases, round_.patience_s())
         round_.heard_at_s = self._clock.monotonic_s()
         round_.generation = self._store.generation
         for holder, answer in zip(asking, answers, strict=True):

@@ -45,7 +45,7 @@ class Holder:
         self.heard: list[object] = []
 
     def ask(self, _round):
-        return Holding(OWNER, Claim("call", self.name, 1)), None
+        return Holding(OWNER, Claim("call", self.name, 1))
 
     def hear(self, answer, _round):
         self.heard.append(answer)

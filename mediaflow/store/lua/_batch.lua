@@ -1,4 +1,4 @@
--- Sessions of a batch are named by their keys alone: what a script is given again as an argument costs as much as it does.
+-- Sessions of a batch are named by their keys alone, and not by arguments as well: each word costs Redis a microsecond.
 -- Expects CLOCK (a key).
 
 local CALL_AT = string.len(CLOCK) - string.len('clock') + string.len('call:') + 1
