@@ -116,7 +116,7 @@ class Renewer:
 
     def put_first(self, holder: Leaseholder) -> None:
         """Have a lease renewed in the next turn of the event loop."""
-        self.put(holder, -self._moment_s)
+        self.put(holder, -self._moment_s)  # the moment before all that the clock has
 
     def take_out(self, holder: Leaseholder) -> None:
         """Have a lease renewed no more."""

@@ -59,12 +59,12 @@ class Batches(Part):
         call_prefix, session_prefix = self._keys.prefixes(partition)
         for _, (call_id, session_id, fence), more in items:
             keys += (call_prefix + call_id, session_prefix + session_id)
-            if script == "renew":
-                args.append(-fence if more else fence)
-                continue
             if script == "relinquish":
                 keys.append(self._keys.idempotency(partition, call_id))
-            args += (fence, *more)
+            if script == "renew":
+                args.append(-fence if more else fence)
+            else:
+                args += (fence, *more)
         return self._call(script, partition, keys, args)
 
     def _session_keys(self, partition: int, call_id: str, session_id: str) -> list[str]:

@@ -8,6 +8,7 @@ import socket
 # no connection made elsewhere takes a port before the server that it is meant for does.
 PORTS = range(11_000, 21_000)
 BUS = 10_000
+"""So far above its port is a cluster node's bus; nodes whose bus is elsewhere do not find each other."""
 
 # A run comes back to a port only after all others; runs side by side begin far from each other, most likely.
 _candidates = itertools.islice(itertools.cycle(PORTS), random.randrange(len(PORTS)), None)
