@@ -28,26 +28,40 @@ def lacking(contests: Sequence[Contest]) -> list[str]:
     return missing if len(missing) == len(wanted) else []
 
 
-async def bench(
-    contests: Sequence[Contest], rounds: int, *, quick: bool, told: Callable[[Turn], None]
-) -> Report:
-    """Have all contests played, and tell each turn before it is taken.
+class Bench:
+    """One run. What was measured can be told at any time, so that who stops it has what it took until then."""
 
-    Raises:
-        NoServerError: There is no Redis to measure with.
-        EmbeddedStoreError: It does not start.
-        asyncio.CancelledError: SIGTERM; nothing is left running.
-    """
-    task = asyncio.current_task()
-    if task is not None:  # whoever stops us in order has what runs stopped in order too
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    conditions = observe(find(), peers(contests), quick=quick, rounds=rounds)
-    played: list[tuple[Contest, list[Duel]]] = []
-    async with stage(quick=quick) as ready:
-        for contest in contests:
-            async for step in play(contest, ready, rounds):
-                if isinstance(step, Turn):
-                    told(step)
-                else:
-                    played.append((contest, step))
-    return report(conditions, played)
+    def __init__(self, contests: Sequence[Contest], rounds: int, *, quick: bool) -> None:
+        """Observe what it is measured on.
+
+        Raises:
+            NoServerError: There is no Redis to measure with.
+        """
+        self._contests = contests
+        self._rounds = rounds
+        self._quick = quick
+        self._conditions = observe(find(), peers(contests), quick=quick, rounds=rounds)
+        self._played: list[tuple[Contest, list[Duel]]] = []
+        self._finished = False
+
+    async def run(self, told: Callable[[Turn], None]) -> None:
+        """Have all contests played, and tell each turn before it is taken.
+
+        Raises:
+            EmbeddedStoreError: Redis does not start.
+            asyncio.CancelledError: SIGTERM; nothing is left running.
+        """
+        task = asyncio.current_task()
+        if task is not None:  # whoever stops us in order has what runs stopped in order too
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with stage(quick=self._quick) as ready:
+            for contest in self._contests:
+                duels: list[Duel] = []
+                self._played.append((contest, duels))
+                async for turn in play(contest, ready, self._rounds, duels):
+                    told(turn)
+        self._finished = True
+
+    def report(self) -> Report:
+        """Sum up what was measured so far; of a round, only what both came to."""
+        return report(self._conditions, self._played, finished=self._finished)

@@ -51,13 +51,12 @@ def turns(contest: Contest, rounds: int, *, quick: bool) -> int:
     return rounds * 2 * (min(asked, 1) if quick else asked)
 
 
-async def play(contest: Contest, stage: Stage, rounds: int) -> AsyncGenerator[Turn | list[Duel]]:
-    """Measure; yield each turn before it is taken, and at last what came of all.
+async def play(contest: Contest, stage: Stage, rounds: int, duels: list[Duel]) -> AsyncGenerator[Turn]:
+    """Measure; yield each turn before it is taken, and note in ``duels`` what comes of all.
 
     Who goes first alternates from round to round. A quick run is beside the first other that can take part, and at the
     first size.
     """
-    duels: list[Duel] = []
     for size in _sizes(contest, quick=stage.quick):
         stage.size = size
         field = [_duel(contest, other, stage) for other in contest.others]
@@ -75,7 +74,6 @@ async def play(contest: Contest, stage: Stage, rounds: int) -> AsyncGenerator[Tu
                     deadline_s = QUICK_DEADLINE_S if impatient else contest.deadline_s
                     figures[contestant] = await _measure(contestant, stage, deadline_s)
                 _note(contest, duel, other, figures)
-    yield duels
 
 
 def _sizes(contest: Contest, *, quick: bool) -> tuple[int, ...]:

@@ -39,18 +39,18 @@ def plot(told: Report, directory: Path) -> list[Path]:
     made: list[Path] = []
     for contest in dict.fromkeys(line.contest for line in told.lines):
         lines = [line for line in told.lines if line.contest == contest]
-        made.append(_save(_ratios(drawing, lines), directory / f"{contest}.svg"))
+        made.append(_save(drawing, _ratios(drawing, lines), directory / f"{contest}.svg"))
         for metric in dict.fromkeys(line.metric for line in lines):
             grown = [line for line in lines if line.metric == metric]
             if len({line.size for line in grown}) > 1:
                 name = f"{contest}-{metric.replace(' ', '-')}.svg"
-                made.append(_save(_growth(drawing, grown), directory / name))
+                made.append(_save(drawing, _growth(drawing, grown), directory / name))
     return made
 
 
-def _save(figure: Any, path: Path) -> Path:
+def _save(drawing: Any, figure: Any, path: Path) -> Path:
     figure.savefig(path, bbox_inches="tight")
-    figure.clear()
+    drawing.close(figure)  # else pyplot keeps it, and warns of the twentieth
     return path
 
 

@@ -53,14 +53,20 @@ class Absence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """All of a run; printed as it is with ``--json``."""
+    """All of a run; printed as it is with ``--json``.
+
+    ``finished``: It was not stopped before everything was measured.
+    """
 
     conditions: Conditions
+    finished: bool
     lines: list[Line]
     absences: list[Absence]
 
 
-def report(conditions: Conditions, played: Sequence[tuple[Contest, Sequence[Duel]]]) -> Report:
+def report(
+    conditions: Conditions, played: Sequence[tuple[Contest, Sequence[Duel]]], *, finished: bool = True
+) -> Report:
     """Sum up what was measured."""
     lines: list[Line] = []
     absences: list[Absence] = []
@@ -77,7 +83,7 @@ def report(conditions: Conditions, played: Sequence[tuple[Contest, Sequence[Duel
                         ours=_alone(contest, duel),
                     )
                 )
-    return Report(conditions=conditions, lines=lines, absences=absences)
+    return Report(conditions=conditions, finished=finished, lines=lines, absences=absences)
 
 
 def _alone(contest: Contest, duel: Duel) -> list[Alone]:
@@ -114,10 +120,12 @@ def _line(contest: Contest, duel: Duel, metric: Metric, pairs: list[Pair]) -> Li
 
 
 def drawn(told: Report, titles: Mapping[str, str]) -> Iterator[RenderableType]:
-    """Draw each contest: its title, a table, and who could not be measured."""
+    """Draw each contest that was played: its title, a table, and who could not be measured."""
     for name, title in titles.items():
         lines = [line for line in told.lines if line.contest == name]
         absences = [absence for absence in told.absences if absence.contest == name]
+        if not lines and not absences:
+            continue
         yield Text(f"{name}: {title}", "bold")
         if lines:
             yield _table(lines)

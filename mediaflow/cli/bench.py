@@ -8,7 +8,7 @@ import click
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mediaflow.bench.bench import bench, lacking
+from mediaflow.bench.bench import Bench, lacking
 from mediaflow.bench.contest import Contest, Contestant
 from mediaflow.bench.contests import CONTESTS
 from mediaflow.bench.match import Turn, turns
@@ -19,7 +19,7 @@ from mediaflow.cli import drawing
 from mediaflow.store.embedded import EmbeddedStoreError
 from mediaflow.web.hosting import EXIT_USAGE, StartError
 
-DEFAULT_ROUNDS = 5
+DEFAULT_ROUNDS = 3
 
 
 def _bench(
@@ -44,16 +44,20 @@ def _bench(
     if not contests:
         raise StartError(f"nobody in these contests is called {' or '.join(beside)}", EXIT_USAGE)
     _check(contests, plots=plot_to is not None)
+    rounds = rounds or (1 if quick else DEFAULT_ROUNDS)
+    running = Bench(contests, rounds, quick=quick)
     try:
         _prepare(json_to, plot_to)
-        found = _run(contests, rounds or (1 if quick else DEFAULT_ROUNDS), quick=quick)
-        _keep(found, json_to, plot_to)
+        try:
+            _run(running, total=sum(turns(one, rounds, quick=quick) for one in contests))
+        finally:  # an hour of measuring is not lost because its last minute failed, or was not waited for
+            found = running.report()
+            if found.lines or found.finished:
+                _keep(found, json_to, plot_to)
     except OSError as error:
         raise StartError(
             f"cannot write {str(error.filename)[:200]!r}: {error.strerror}", EXIT_USAGE
         ) from None
-    if json_to != "-":
-        _show(found, contests)
     return 0
 
 
@@ -78,18 +82,18 @@ def _check(contests: Sequence[Contest], *, plots: bool) -> None:
 
 
 def _prepare(json_to: str | None, plot_to: Path | None) -> None:
-    """Find out before half an hour of measuring, and not after it, that nothing can be written."""
+    """Find out before an hour of measuring, and not after it, that nothing can be written."""
     if json_to not in (None, "-"):
         Path(json_to).open("ab").close()
     if plot_to is not None:
         plot_to.mkdir(parents=True, exist_ok=True)
 
 
-def _run(contests: Sequence[Contest], rounds: int, *, quick: bool) -> Report:
+def _run(running: Bench, total: int) -> None:
     console = drawing.console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("starting", total=sum(turns(one, rounds, quick=quick) for one in contests))
+        bar = progress.add_task("starting", total=total)
         taken = -1
 
         def told(turn: Turn) -> None:
@@ -98,7 +102,7 @@ def _run(contests: Sequence[Contest], rounds: int, *, quick: bool) -> Report:
             progress.update(bar, completed=taken, description=f"{turn.contest.name}: {turn.contestant}")
 
         try:
-            return asyncio.run(bench(contests, rounds, quick=quick, told=told))
+            asyncio.run(running.run(told))
         except asyncio.CancelledError:
             raise click.Abort from None
         except EmbeddedStoreError as error:
@@ -114,11 +118,15 @@ def _keep(found: Report, json_to: str | None, plot_to: Path | None) -> None:
     if plot_to is not None:
         for made in plot(found, plot_to):
             click.echo(made, err=True)
+    if json_to != "-":
+        _show(found)
+    if not found.finished:
+        click.echo("stopped before everything was measured", err=True)
 
 
-def _show(found: Report, contests: Sequence[Contest]) -> None:
+def _show(found: Report) -> None:
     console = drawing.console()
-    for part in drawn(found, {contest.name: contest.title for contest in contests}):
+    for part in drawn(found, {contest.name: contest.title for contest in CONTESTS}):
         console.print(part)
     console.print(conditions_line(found.conditions), style="dim")
 

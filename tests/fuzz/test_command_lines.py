@@ -66,7 +66,7 @@ def nothing_is_served(tmp_path_factory):
         for one in (concurrency, loadbalancer, watchdog, worker):
             patched.setattr(one, "serve", opens_its_store)
         patched.setattr(up, "run", ends_well)
-        patched.setattr(bench, "bench", cannot_measure)
+        patched.setattr(bench.Bench, "run", cannot_measure)
         patched.setattr(plan, "measure", cannot_be_measured)
         patched.chdir(tmp_path_factory.mktemp("written"))
         patched.setattr(status, "_DEADLINE_S", 0.05)

@@ -3,47 +3,22 @@
 import asyncio
 import io
 
-from harness.measured import CONDITIONS
+from harness.measured import CONDITIONS, FakeStage, contest, measuring
 from rich.console import Console
 
 from mediaflow.bench import match
-from mediaflow.bench.contest import Bound, Contest, Contestant, Metric
-from mediaflow.bench.match import Turn, play, turns
+from mediaflow.bench.contest import Bound, Contestant
+from mediaflow.bench.match import play, turns
 from mediaflow.bench.program import ProgramError
 from mediaflow.bench.report import conditions_line, drawn, figure, report
 from mediaflow.bench.stage import Unfit
 
 
-class FakeStage:
-    def __init__(self, *, quick=False):
-        self.quick, self.size, self.log = quick, 0, []
-
-    async def clear(self):
-        self.log.append("clear")
-
-
-def measuring(name, *figures, **keywords):
-    answers = iter(figures)
-
-    async def measure(stage):
-        stage.log.append(name)
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return {"p50": answer}
-
-    return Contestant(name, measure, **keywords)
-
-
-def contest(ours, *others, sizes=(0,)):
-    return Contest("race", "who is first", (Metric("p50", "ms", "lower"),), ours, others, sizes)
-
-
 async def played(made, stage, rounds):
-    steps = [step async for step in play(made, stage, rounds)]
-    assert all(isinstance(step, Turn) for step in steps[:-1])
-    assert len(steps) - 1 <= turns(made, rounds, quick=stage.quick)
-    return steps[-1]
+    duels = []
+    taken = [turn async for turn in play(made, stage, rounds, duels)]
+    assert len(taken) <= turns(made, rounds, quick=stage.quick)
+    return duels
 
 
 async def test_a_peer_that_hangs_costs_a_quick_run_no_more_than_its_deadline(monkeypatch):

@@ -29,13 +29,16 @@ def test_ours_is_drawn_also_at_sizes_at_which_a_peer_could_not_be_asked(tmp_path
         for other, sizes in (("weak", (1,)), ("strong", (1, 2, 3)))
         for size in sizes
     ]
-    drawn = []
+    drawn, open_figures = [], []
 
     def subplots(**_):
-        axes = MagicMock()
+        axes, figure = MagicMock(), MagicMock()
         axes.plot.side_effect = lambda x, y, *_, label="", **__: drawn.append((label, x, y))
-        return MagicMock(), axes
+        open_figures.append(figure)
+        return figure, axes
 
-    monkeypatch.setattr(plotting, "library", lambda: MagicMock(subplots=subplots))
+    drawing = MagicMock(subplots=subplots, close=open_figures.remove)
+    monkeypatch.setattr(plotting, "library", lambda: drawing)
     plotting.plot(report(CONDITIONS, [(contest, duels)]), tmp_path)
     assert ("ours", [1, 2, 3], [1, 2, 3]) in drawn
+    assert not open_figures, "pyplot keeps each one that is not closed, and warns of the twentieth"

@@ -4,7 +4,7 @@ import asyncio
 
 from mediaflow.bench.contest import Contest, Contestant, Metric
 from mediaflow.bench.contests import queues
-from mediaflow.bench.contests.fleet import calls, fleet, worker
+from mediaflow.bench.contests.fleet import calls, fleet, known, worker
 from mediaflow.bench.stage import Stage
 from mediaflow.bench.tally import HOLD
 
@@ -19,7 +19,7 @@ async def _ours(stage: Stage) -> dict[str, float]:
         await running.workers[0].says("began")
         async with worker(stage, "worker-second", slots=number, expected=number, kind=HOLD) as second:
             await second.ready()
-            await stage.result("mediaflow.bench.ours.patience", running.url, 2)
+            await known(running.url, 2)
             await asyncio.sleep(stage.scaled(_SETTLED_S, 0.0))
             killed_at_s = running.workers[0].kill()
             began = await second.says("began")

@@ -5,10 +5,14 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
+from aiohttp import ClientSession
+
 from mediaflow.bench.program import Program
 from mediaflow.bench.stage import Stage, Unfit
 
 _APP = "mediaflow.bench.ours.app:app"
+_KNOWN_WITHIN_S = 30.0
+_LOOK_EACH_S = 0.02
 
 
 class Fleet(NamedTuple):
@@ -34,7 +38,7 @@ async def fleet(
             one = worker(stage, f"worker-{number}", slots=slots, expected=expected, kind=kind)
             programs.append(await stack.enter_async_context(one))
         urls = await asyncio.gather(*(program.ready() for program in programs))
-        await _known(stage, urls[0], workers)
+        await known(urls[0], workers)
         yield Fleet(urls[0], balancer, tuple(programs[-workers:]), tuple(urls[-workers:]))
 
 
@@ -61,9 +65,24 @@ async def calls(
     return said
 
 
-async def _known(stage: Stage, url: str, workers: int) -> None:
-    """Wait until the balancer has heard of all workers."""
-    await stage.result("mediaflow.bench.ours.patience", url, workers)
+async def known(url: str, workers: int) -> None:
+    """Wait until the balancer has heard of so many workers that are ready.
+
+    Raises:
+        Unfit: It has not in time.
+    """
+    found = 0
+    try:
+        async with asyncio.timeout(_KNOWN_WITHIN_S), ClientSession() as http:
+            while True:
+                async with http.get(f"{url}/instances") as response:
+                    told: dict[str, Any] = await response.json(content_type=None)
+                found = sum(one["state"] == "ready" for one in told.get("instances", ()))
+                if found >= workers:
+                    return
+                await asyncio.sleep(_LOOK_EACH_S)
+    except TimeoutError:
+        raise Unfit(f"the balancer knew {found} of {workers} workers after {_KNOWN_WITHIN_S:g} s") from None
 
 
 @asynccontextmanager
