@@ -157,7 +157,8 @@ async def _served(program: Program, listener: socket.socket) -> AsyncGenerator[N
     try:
         assert runner.server is not None
         door = connections.Door(runner.server, connections.most_connections(), program.app.get(EXPRESS))
-        listening = await asyncio.get_running_loop().create_server(door, sock=listener)
+        # Whoever finds the queue of new connections full asks again after a second, and then after two more.
+        listening = await asyncio.get_running_loop().create_server(door, sock=listener, backlog=door.most)
         try:
             yield
         finally:

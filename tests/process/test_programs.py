@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import socket
+from pathlib import Path
 
 import pytest
 from harness.ports import free_port
@@ -84,6 +85,20 @@ async def test_a_port_in_use_is_one_line_and_exit_status_1(fleet, name):
         assert await program.ended() == 1
     assert len(program.stderr) == 1, program.report()
     assert str(port) in program.stderr[0]
+
+
+async def test_hundreds_of_clients_at_once_need_not_come_again_after_a_second(fleet, http):
+    program = fleet.start("loadbalancer")
+    url = await program.ready()
+    clients = min(400, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+    host, port = program.address.split(":")
+    program.stop()  # nobody is accepted: all of them wait where the system keeps them, or are not let in at all
+    async with asyncio.timeout(20):
+        waiting = await asyncio.gather(*(asyncio.open_connection(host, port) for _ in range(clients)))
+    program.cont()
+    assert (await status_of(http, f"{url}/healthz"))[0] == 200
+    for _, writer in waiting:
+        writer.close()
 
 
 @pytest.mark.slow
