@@ -142,14 +142,12 @@ def span(
         attributes: What it tells.
         parent: A context that was carried, empty for none; None for the current one.
     """
-    if not available():
+    if not has_use_for(parent or ""):
         yield Spanned()
         return
-    from opentelemetry import trace
-
     found = _start(name, kind, attributes, parent)
     spanned = Spanned(found)
-    with trace.use_span(found, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+    with _api().use_span(found, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield spanned
         except Exception as error:
@@ -163,7 +161,11 @@ def begin(name: str, kind: Kind, attributes: Mapping[str, str | int], parent: st
 
 
 def has_use_for(parent: str) -> bool:
-    """Tell whether a span would be recorded by anybody, or carry a trace on."""
+    """Tell whether a span would be recorded by anybody, or carry a trace on that came from elsewhere.
+
+    Ask it first where much is done: the API alone, which other packages bring along, takes a tenth of a call's time
+    to make spans that it drops.
+    """
     return available() and (parent != "" or _is_recorded())
 
 

@@ -126,15 +126,20 @@ async def read(request: web.Request) -> bytes:
         return b""
     body = bytearray()
     try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise too_large("too long")
+        if request.content.is_eof():  # it came with its head: nothing is to be waited for
+            body += request.content.read_nowait()
+        else:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BODY_BYTES:
+                        break
     except TimeoutError:
         raise Refusal(408, f"the body did not arrive within {READ_TIMEOUT_S:g} s") from None
     except web.RequestPayloadError as error:
         raise Refusal(400, f"the body could not be read: {error}") from None
+    if len(body) > MAX_BODY_BYTES:
+        raise too_large("too long")
     return bytes(body)
 
 

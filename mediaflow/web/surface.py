@@ -203,6 +203,8 @@ def _tracing(routes: Sequence[Route]) -> Middleware:
         came_with = tracing.received(
             request.headers.getall("traceparent", []), request.headers.getall("tracestate", [])
         )
+        if not tracing.has_use_for(came_with):
+            return await handler(request)
         attributes = {"http.request.method": request.method, "http.route": name.partition(" ")[2]}
         if call_id := request.match_info.get("call_id"):
             attributes["call.id"] = call_id[:128]

@@ -32,7 +32,7 @@ def spans(monkeypatch):
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing, "_tracer", lambda: provider.get_tracer("test"))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     yield lambda: {span.name: span for span in exporter.get_finished_spans()}
     provider.shutdown()
 
@@ -101,7 +101,26 @@ async def test_the_balancer_carries_the_trace_on_and_an_instance_takes_it_up(sta
     assert {f"{span.context.trace_id:032x}" for span in spans().values()} == {TRACE_ID}
 
 
-def test_a_span_reads_no_file(monkeypatch):
+async def test_with_the_api_alone_no_spans_are_made_only_to_be_dropped(stage, monkeypatch):
+    made = []
+    monkeypatch.setattr(tracing, "_start", lambda *started: made.append(started))
+    async with stage.client.post("/calls/call-1") as answer:
+        assert answer.status == 201
+    await eventually(lambda: stage.seen, 5)
+    with tracing.span("place", "client", {}):
+        pass
+    assert not made
+
+
+async def test_with_the_api_alone_a_trace_is_still_carried_on(stage):
+    async with stage.client.post("/calls/call-1", headers={"traceparent": PARENT}) as answer:
+        assert answer.status == 201
+    await eventually(lambda: stage.seen, 5)
+    ((inside, _),) = stage.seen
+    assert f"{inside.trace_id:032x}" == TRACE_ID
+
+
+def test_a_span_reads_no_file(monkeypatch, spans):
     asked, version = [], metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: asked.append(name) or version(name))
     for _ in range(3):
