@@ -7,6 +7,7 @@ import msgspec
 
 from mediaflow.store.examination import Findings, Node
 from mediaflow.supervisor.figures import count, percentile
+from mediaflow.web.connections import MAX_CONNECTIONS
 
 Level = Literal["ok", "warn", "bad"]
 
@@ -18,6 +19,7 @@ _NEARLY_FULL, _FULL = 0.8, 0.95
 _CONNECTIONS = 200
 _OWN_DESCRIPTORS = 256
 """Of a program by itself: connections to Redis, clients, files."""
+_CLIENTS_AT_ONCE = 1024
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,7 @@ class Expected(NamedTuple):
         replicas: ``durability_replicas``.
         slots: Of one instance.
         descriptors: Files that a process may open here; a negative number for any number.
+        waiting: Connections that this host lets wait for a program to accept them; None if it does not say.
     """
 
     namespace: str
@@ -45,12 +48,13 @@ class Expected(NamedTuple):
     replicas: int
     slots: int
     descriptors: int
+    waiting: int | None
 
 
 def judge(findings: Findings, expected: Expected) -> list[Check]:
     """Return the checks in the order in which a person would look."""
     if findings.unreachable:
-        return [_unreached(findings), _descriptors(expected)]
+        return [_unreached(findings), *_host_checks(expected)]
     checks = [_reached(findings)]
     for node in findings.nodes:
         at = f" of {node.name}" if len(findings.nodes) > 1 else ""
@@ -61,7 +65,7 @@ def judge(findings: Findings, expected: Expected) -> list[Check]:
     if findings.slots_covered is not None:
         checks.append(_hash_slots(findings.slots_covered))
     checks += [_namespace(findings, expected), _scripts(findings), _rights(findings, expected)]
-    checks += [_messages(findings), _latency(findings), _descriptors(expected)]
+    checks += [_messages(findings), _latency(findings), *_host_checks(expected)]
     return checks
 
 
@@ -320,6 +324,12 @@ def _latency(findings: Findings) -> Check:
     return Check(name="latency", level=level, found=found, advice=advice)
 
 
+def _host_checks(expected: Expected) -> Iterator[Check]:
+    yield _descriptors(expected)
+    if expected.waiting is not None:
+        yield _waiting(expected.waiting)
+
+
 def _descriptors(expected: Expected) -> Check:
     most, slots = expected.descriptors, expected.slots
     if most < 0:
@@ -332,6 +342,18 @@ def _descriptors(expected: Expected) -> Check:
     if most < wanted:
         return Check(name="descriptors", level="warn", found=found, advice=advice)
     return Check(name="descriptors", level="ok", found=found)
+
+
+def _waiting(most: int) -> Check:
+    found = f"{most:,} may come at once"
+    if most < _CLIENTS_AT_ONCE:
+        return Check(
+            name="new clients",
+            level="warn",
+            found=f"{found}: in a burst, all others wait a second, or three",
+            advice=f"sysctl -w net.core.somaxconn={MAX_CONNECTIONS}",
+        )
+    return Check(name="new clients", level="ok", found=found)
 
 
 def _bytes(number: int) -> str:

@@ -22,6 +22,7 @@ from mediaflow.web.program import setting_option
 
 DEADLINE_S = 60.0
 _SETTINGS = ("redis_url", "namespace", "partitions", "slots", "durability_replicas")
+_MOST_WAITING = Path("/proc/sys/net/core/somaxconn")
 _STYLES = {"ok": "green", "warn": "yellow", "bad": "bold red"}
 
 
@@ -64,7 +65,16 @@ def _expected(settings: Settings) -> Expected:
         replicas=settings.durability_replicas,
         slots=settings.slots,
         descriptors=-1 if descriptors == resource.RLIM_INFINITY else descriptors,
+        waiting=_waiting(),
     )
+
+
+def _waiting() -> int | None:
+    """Return how many connections may wait to be accepted, None on a host that does not say it as Linux does."""
+    try:
+        return int(_MOST_WAITING.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def _show(checks: list[Check]) -> None:

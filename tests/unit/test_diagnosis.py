@@ -34,7 +34,14 @@ def findings(*nodes, topology="single", **found):
 
 
 def expected(**changed):
-    fine = {"namespace": "mediaflow", "partitions": 32, "replicas": 0, "slots": 100, "descriptors": 65_536}
+    fine = {
+        "namespace": "mediaflow",
+        "partitions": 32,
+        "replicas": 0,
+        "slots": 100,
+        "descriptors": 65_536,
+        "waiting": 4096,
+    }
     return Expected(**(fine | changed))
 
 
@@ -98,6 +105,8 @@ def test_what_is_wrong_is_said_once_with_what_to_do(found, name, level, advice):
         ({"descriptors": 600}, "descriptors", "warn"),
         ({"descriptors": 600, "slots": 10}, "descriptors", "ok"),
         ({"descriptors": -1, "slots": 1_000_000}, "descriptors", "ok"),
+        ({"waiting": 128}, "new clients", "warn"),
+        ({"waiting": 4096}, "new clients", "ok"),
     ],
 )
 def test_what_is_expected_of_it_counts_too(asked, name, level):
@@ -112,7 +121,7 @@ def test_a_user_who_may_load_no_script_but_run_all_is_fit():
 
 def test_what_cannot_be_reached_is_not_asked_for_more():
     names = [check.name for check in judge(findings(unreachable="connection refused"), expected())]
-    assert names == ["Redis", "descriptors"]
+    assert names == ["Redis", "descriptors", "new clients"]
 
 
 def test_each_primary_of_a_cluster_is_named():
