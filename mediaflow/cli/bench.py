@@ -113,13 +113,13 @@ def _keep(found: Report, json_to: str | None, plot_to: Path | None) -> None:
     encoded = msgspec.json.encode(found)
     if json_to == "-":
         click.echo(encoded.decode())
-    elif json_to is not None:
+    else:
+        _show(found)  # first: a disk may be full
+    if json_to not in (None, "-"):
         Path(json_to).write_bytes(encoded + b"\n")
     if plot_to is not None:
         for made in plot(found, plot_to):
             click.echo(made, err=True)
-    if json_to != "-":
-        _show(found)
     if not found.finished:
         click.echo("stopped before everything was measured", err=True)
 
