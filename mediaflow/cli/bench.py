@@ -55,9 +55,9 @@ def _bench(
             if found.lines or found.finished:
                 _keep(found, json_to, plot_to)
     except OSError as error:
-        raise StartError(
-            f"cannot write {str(error.filename)[:200]!r}: {error.strerror}", EXIT_USAGE
-        ) from None
+        # A file that could be opened and not be filled is not named by the error.
+        what = "what was measured" if error.filename is None else repr(str(error.filename)[:200])
+        raise StartError(f"cannot write {what}: {error.strerror}", EXIT_USAGE) from None
     return 0
 
 

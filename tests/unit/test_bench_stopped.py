@@ -77,3 +77,10 @@ def test_a_run_to_the_end_says_that_it_is_whole(run, capsys):
     told = capsys.readouterr()
     assert msgspec.json.decode(told.out, type=Report).finished
     assert told.err == ""
+
+
+def test_a_full_disk_is_said_in_a_line_and_what_was_measured_was_shown_before(run, capsys):
+    assert run(measuring("ours", 1, 2), "--json", "/dev/full") == 2
+    told = capsys.readouterr()
+    assert "who is first" in told.out
+    assert told.err == "mediaflow: cannot write what was measured: No space left on device\n"
