@@ -162,6 +162,26 @@ def test_more_sessions_never_take_fewer_of_anything(demand, unit, more):
     assert all(after[name] >= before[name] for name in before)
 
 
+def test_more_calls_never_take_fewer_shards_because_their_partitions_were_counted_unevenly():
+    # 397 partitions on 10 shards are 40 on the fullest, whether 43 of them would fit there or 40: the room that is
+    # left for the registry becomes less with the load.
+    nothing = {name: 0.0 for name in Costs.__struct_fields__ if name != "machine"}
+    few = nothing | {"redis_renew_us": 1.0, "redis_tick_us": 3407.0, "redis_reading_us": 2.0}
+    unit = Costs(machine="made up", **few | {"renewals_gather_in": 1.0})
+    demand = Demand(
+        sessions=127_970,
+        call_minutes=1.0,
+        lease_ttl_s=16.0,
+        slots=287,
+        partitions=397,
+        utilisation=0.90625,
+        spares=2,
+    )
+    larger = msgspec.structs.replace(demand, sessions=327_321)
+    before, after = numbers(size(demand, unit)), numbers(size(larger, unit))
+    assert after["Redis shards for calls"] >= before["Redis shards for calls"]
+
+
 @given(demands, costs)
 def test_limits_come_in_the_order_in_which_they_break(demand, unit):
     shares = [limit.share for limit in size(demand, unit).limits]

@@ -136,7 +136,7 @@ def _shards_of_calls(burden: Burden, load: Load, registry: Load) -> Figure:
     fullness = burden.fullness(load)
     of_a_shard = min(asked.partitions, int(asked.partitions / fullness) if fullness else asked.partitions)
     shards = math.ceil(asked.partitions / of_a_shard) if of_a_shard else None
-    fullest_us = load.cpu_us * of_a_shard / asked.partitions
+    fullest_us = load.cpu_us * math.ceil(asked.partitions / (shards or 1)) / asked.partitions
     apart = registry.cpu_us + fullest_us > burden.budget_us
     number = None if shards is None or registry.cpu_us > burden.budget_us else shards + apart
     return Figure(
