@@ -16,12 +16,13 @@ from mediaflow.core import lease
 from mediaflow.core import tenure as core
 from mediaflow.core.partitions import partition_of
 from mediaflow.runtime.bell import Bell
+from mediaflow.runtime.cohort import Cohort
 from mediaflow.runtime.logbook import Logbook
 from mediaflow.runtime.record import Record
-from mediaflow.runtime.renewer import Round
+from mediaflow.runtime.round import Round
 from mediaflow.runtime.run import Run
 from mediaflow.runtime.surroundings import Surroundings
-from mediaflow.store import NEW_FENCE, Acceptance, Claim, Holding, Renewal, StoreUnavailable
+from mediaflow.store import NEW_FENCE, RENEWED, Acceptance, Claim, Holding, Renewal, StoreUnavailable
 
 log: Any = structlog.get_logger("mediaflow.actor")
 
@@ -32,23 +33,21 @@ PLACES = 16
 class Asked(NamedTuple):
     """What is remembered of a renewal that is under way."""
 
-    new_fence: bool
-    in_haste: bool
-
-
-_PLAINLY = Asked(new_fence=False, in_haste=False)
+    new_fence: bool = False
+    in_haste: bool = False
 
 
 class Leasehold:
-    """One session's tenure, kept up to date; a :class:`~mediaflow.runtime.renewer.Leaseholder`.
+    """One session's tenure, kept up to date; a :class:`~mediaflow.runtime.cohort.Leaseholder`.
 
     Attributes:
-        tenure: What the owner knows.
-        record: Its copy of the record.
+        record: The owner's copy of the record.
         effects: What is to be done to the coroutine, by the task's next turn.
         must_save: The last checkpoint is to be stored anew: the server may be one that lost it.
         fault: Of ours, to be raised by the task.
         moment: For the renewer.
+        cohort: Whose renewals are its own; None while it goes its own way.
+        place: Where in the interval it is to be renewed.
     """
 
     __slots__ = (
@@ -61,15 +60,16 @@ class Leasehold:
         "_is_turning",
         "_logbook",
         "_news",
-        "_place",
         "_run",
+        "_tenure",
         "_wake",
+        "cohort",
         "effects",
         "fault",
         "moment",
         "must_save",
+        "place",
         "record",
-        "tenure",
     )
 
     def __init__(
@@ -86,22 +86,31 @@ class Leasehold:
         self._around, self._logbook, self._run, self._wake = around, logbook, run, wake
         # All of a partition have one place in the interval, so that one script renews many.
         places = around.store.partitions * -(-PLACES // around.store.partitions)
-        self._place = partition_of(claim.call_id, places) / places
+        self.place = partition_of(claim.call_id, places) / places
         if claim.fence != accepted.fence:
             claim = claim._replace(fence=accepted.fence)
         self._holding = Holding(around.owner, claim)
         self._generation = around.store.generation
         self.record = Record(accepted)
-        self.tenure = core.begin(sent_at_s, accepted.fence, around.rules, self.spread(sent_at_s))
+        self._tenure = core.begin(sent_at_s, accepted.fence, around.rules, self.spread(sent_at_s))
         self.effects: list[core.Effect] = []
         self.must_save = False
         self.fault: Exception | None = None
         self.moment: int | None = None
+        self.cohort: Cohort | None = None
         self._in_haste = False
         self._asked: Asked | None = None
         self._is_turning = True
         self._answered: asyncio.Event | None = None
         self._news: asyncio.Event | None = None
+
+    @property
+    def tenure(self) -> core.Tenure:
+        """What the owner knows, up to the last renewal of its cohort."""
+        term = None if self.cohort is None else self.cohort.term
+        if term is not None and term.sent_at_s != self._tenure.confirmed_at_s:
+            self._tenure = core.renewed(self._tenure, term.sent_at_s, term.until)
+        return self._tenure
 
     @property
     def claim(self) -> Claim:
@@ -120,21 +129,22 @@ class Leasehold:
 
     def spread(self, sent_at_s: float) -> float:
         """Return the spread of the renewal after one sent at ``sent_at_s``."""
-        return lease.spread_towards(self._place, sent_at_s, self._around.rules.ttl_s)
+        return lease.spread_towards(self.place, sent_at_s, self._around.rules.ttl_s)
 
     # -- events -----------------------------------------------------------------------------------
 
     def take(self, event: core.Event) -> None:
         """Take in an event; what it does to the coroutine is carried out by the task."""
-        fence = self.tenure.fence
-        now_s = self._around.clock.monotonic_s()
-        self.tenure, effects = core.step(self.tenure, event, now_s, self._around.rules)
+        self._part()
+        before, now_s = self._tenure, self._around.clock.monotonic_s()
+        self._tenure, effects = core.step(before, event, now_s, self._around.rules)
         self.effects.extend(effects)
-        if self.tenure.fence != fence:
-            self._holding = self._holding._replace(claim=self.claim._replace(fence=self.tenure.fence))
-            self._logbook.refenced(self.tenure.fence)
-        if self.tenure.end is not None:
-            self._run.tell_end(self.tenure.end)  # before whoever waits for news goes on, and asks why
+        fence, end = self._tenure.fence, self._tenure.end
+        if fence != before.fence:
+            self._holding = self._holding._replace(claim=self.claim._replace(fence=fence))
+            self._logbook.refenced(fence)
+        if end is not None:
+            self._run.tell_end(end)  # before whoever waits for news goes on, and asks why
         if isinstance(event, core.Confirmed | core.Ended):
             self.tell_news()
 
@@ -162,6 +172,7 @@ class Leasehold:
 
     async def next_news(self) -> None:
         """Wait for the next word of Redis on this session, for as long as the lease surely holds."""
+        self._part()
         try:
             async with asyncio.timeout(max(0.0, self.remaining_s())):
                 news = self._news = self._news or asyncio.Event()
@@ -179,6 +190,7 @@ class Leasehold:
 
     async def begin_turn(self) -> None:
         """Have the renewer leave the session alone, and wait for the answer to what it asked."""
+        self._part()
         self._is_turning = True
         if self._asked is not None:
             self._answered = asyncio.Event()
@@ -192,6 +204,7 @@ class Leasehold:
 
     def close(self) -> None:
         """Have nothing renewed any more."""
+        self._part()
         self._is_turning = True
         self._around.renewer.take_out(self)
         self.tell_news()
@@ -234,53 +247,55 @@ class Leasehold:
     def _has_other_server(self) -> bool:
         return self._around.store.generation != self._generation
 
-    # -- for the renewer ----------------------------------------------------------------------------
+    # -- in its cohort, and for itself --------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Take in what the cohort was told so far, and belong to it no more."""
+        self._tenure, self.cohort = self.tenure, None
+
+    def _part(self) -> None:
+        """Go its own way: something happens to this session alone."""
+        cohort = self.cohort
+        if cohort is None:
+            return
+        self.leave()
+        if cohort.part(self):
+            self._asked = Asked()
+        else:
+            self._around.renewer.put(self, self._tenure.renew_at_s)
 
     def ask(self, round_: Round) -> Holding | None:
         """Return what to renew; None if something else comes first."""
         if self._is_turning or self._asked is not None:
             return None  # whose turn it is comes back to the renewer
-        tenure, sent_at_s = self.tenure, round_.sent_at_s
-        plainly = not (self._in_haste or tenure.new_fence or self._generation != round_.generation)
-        if plainly and core.is_due(tenure, sent_at_s):
-            round_.late_s.append(sent_at_s - max(tenure.renew_at_s, tenure.retry_at_s))
-            self._asked = _PLAINLY
-            self._bound(round_)
-            return self._holding
-        if not self._is_to_be_asked():
+        if not self._is_to_be_asked(round_):
             self._plan()
             return None
-        tenure = self.tenure
-        round_.late_s.append(max(0.0, sent_at_s - core.agenda(tenure).at_s))
+        tenure = self._tenure
         self._asked = Asked(tenure.new_fence, self._is_hasty)
         self._in_haste = False
-        self._bound(round_)
+        round_.send(core.agenda(tenure).at_s)
+        if tenure.coroutine == "running":
+            round_.bound(tenure.stop_at_s)
         return self._holding._replace(more=NEW_FENCE) if tenure.new_fence else self._holding
 
-    def _bound(self, round_: Round) -> None:
-        """Have the answer come in time to stop the coroutine."""
-        if self.tenure.stop_at_s < round_.answer_by_s and self._stops_in_time:
-            round_.answer_by_s = self.tenure.stop_at_s
-
-    def _is_to_be_asked(self) -> bool:
+    def _is_to_be_asked(self, round_: Round) -> bool:
         """Look at the server and the clock, and return whether a renewal is due then."""
+        if self._generation == round_.generation and core.is_due(self._tenure, round_.sent_at_s):
+            return True
         self.look_at_server()
         self.take(core.Tick())
-        if self.effects or self.tenure.end is not None:
+        if self.effects or self._tenure.end is not None:
             return False
-        agenda = core.agenda(self.tenure)
+        agenda = core.agenda(self._tenure)
         return agenda.request == "renew" and agenda.at_s <= self._around.clock.monotonic_s()
 
-    def hear(self, answer: Renewal | Exception, round_: Round) -> None:
-        """Take in the answer to a renewal."""
-        asked, self._asked = self._asked, None
-        if asked is None:
-            return
+    def hear(self, answer: Renewal | Exception, round_: Round) -> Holding | None:
+        """Take in the answer to a renewal; return what to ask for next, if that is the next renewal and no more."""
+        asked, self._asked = self._asked or Asked(), None
         try:
-            if self._hear_plain(answer, asked, round_):
-                if not (self._in_haste or self._is_turning) and self.tenure.intent == "hold":
-                    self._around.renewer.put(self, self.tenure.renew_at_s)
-                    return
+            if answer is RENEWED and not asked.new_fence and self._is_plain(round_):
+                self._hear_plain(round_)
             else:
                 self._hear_news(answer, asked, round_)
         except Exception as fault:  # noqa: BLE001 - of this session alone, and so for its task to raise
@@ -288,22 +303,34 @@ class Leasehold:
             self._wake.ring()
         if self._answered is not None:
             self._answered.set()
+        if self._is_settled(round_):
+            return self._holding
         self._plan()
+        return None
 
-    def _hear_plain(self, answer: Renewal | Exception, asked: Asked, round_: Round) -> bool:
-        """Take in that the lease was renewed and nothing else happened; False if it is not as simple as that."""
-        if isinstance(answer, Exception) or answer.status != "renewed" or asked.new_fence:
-            return False
-        before, heard_at_s = self.tenure, round_.heard_at_s
-        after = core.renewed(before, round_.sent_at_s, round_.until(self._place), heard_at_s)
-        if after is None or self._generation != round_.generation:
-            return False
-        self.tenure = after
-        left_s = before.stop_at_s - heard_at_s
-        round_.left_s.append(left_s if left_s > 0 else 0.0)
-        if self._news is not None:
-            self.tell_news()
-        return True
+    def _is_plain(self, round_: Round) -> bool:
+        """Tell whether a confirmed renewal changes nothing but the deadlines."""
+        return (
+            core.is_held(self._tenure)
+            and round_.is_same_server
+            and round_.heard_at_s < round_.until(self.place).stop_at_s
+        )
+
+    def _is_settled(self, round_: Round) -> bool:
+        """Tell whether the next renewal is all that is to be done, at the time that follows from this round."""
+        return (
+            core.is_held(self._tenure)
+            and self._tenure.confirmed_at_s == round_.sent_at_s
+            and not (self._in_haste or self._is_turning or self.effects or self.must_save)
+            and self.fault is None
+            and self._news is None
+        )
+
+    def _hear_plain(self, round_: Round) -> None:
+        """Take in that the lease was renewed and nothing else happened."""
+        round_.renewed(self._tenure.stop_at_s)
+        self._tenure = core.renewed(self._tenure, round_.sent_at_s, round_.until(self.place))
+        self.tell_news()
 
     def _hear_news(self, answer: Renewal | Exception, asked: Asked, round_: Round) -> None:
         if isinstance(answer, Exception):
@@ -311,11 +338,11 @@ class Leasehold:
             self.take_silence(answer)
             return
         sent_at_s, heard_at_s = round_.sent_at_s, round_.heard_at_s
-        left_s = self.tenure.stop_at_s - heard_at_s
+        left_s = self._tenure.stop_at_s - heard_at_s
         self._logbook.renewed(answer, heard_at_s - sent_at_s, left_s, asked=asked.in_haste)
         if answer.overlap_ms is not None:
             self._logbook.overlapped(answer.overlap_ms / 1000 - self._run.idle_s(heard_at_s))
-        heard = self.heard(answer.status, answer.fence or self.tenure.fence, sent_at_s)
+        heard = self.heard(answer.status, answer.fence or self._tenure.fence, sent_at_s)
         if isinstance(heard, core.Confirmed) and not asked.new_fence and self._has_other_server():
             return  # it may have lost who came after us: it is asked for a new fence first
         self.take(heard)

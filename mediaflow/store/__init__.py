@@ -1,5 +1,6 @@
 """The only room that speaks to Redis: one interface, one script a step, the same on every topology."""
 
+from mediaflow.store.batches import LARGEST_LOT, Lot
 from mediaflow.store.connect import RedisStore, open_store
 from mediaflow.store.interface import Store
 from mediaflow.store.meter import LOSSES, StoreMeter, SweepMeter
@@ -7,6 +8,7 @@ from mediaflow.store.ownership import idempotency_field
 from mediaflow.store.records import (
     LIVE_STATES,
     NEW_FENCE,
+    RENEWED,
     Acceptance,
     Assignments,
     AssignStatus,
@@ -44,9 +46,11 @@ from mediaflow.store.records import (
 )
 
 __all__ = [
+    "LARGEST_LOT",
     "LIVE_STATES",
     "LOSSES",
     "NEW_FENCE",
+    "RENEWED",
     "Acceptance",
     "AssignStatus",
     "Assignments",
@@ -66,6 +70,7 @@ __all__ = [
     "InstanceRecord",
     "InstanceReport",
     "InstanceState",
+    "Lot",
     "NamespaceMismatch",
     "NewSession",
     "NotDurable",

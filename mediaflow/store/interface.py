@@ -8,6 +8,7 @@ the caller repeats it or leaves it to the lease.
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
+from mediaflow.store.batches import Lot
 from mediaflow.store.records import (
     Acceptance,
     Assignments,
@@ -101,13 +102,23 @@ class Store(Protocol):
         """Extend the lease, check for siblings, and hear of a cancel."""
         ...
 
-    async def renew_many(
-        self, leases: Sequence[Holding], *, timeout_s: float = 2.0
-    ) -> Sequence[Renewal | Exception]:
-        """Extend many leases in one request; the answers come in their order.
+    def lot(self, leases: Sequence[Holding]) -> Lot:
+        """Put together leases that are to be renewed by one script; who renews the same ones again keeps it.
 
-        Where Redis refuses one alone, a :class:`StoreError` is in its place. ``more`` of each is whether it wants a
-        new fence, 0 or 1.
+        ``more`` of each is :data:`NEW_FENCE` if it wants a new fence, and empty if not.
+
+        Raises:
+            ValueError: They are not of one owner and one partition, or not 1 to :data:`LARGEST_LOT`.
+        """
+        ...
+
+    async def renew_many(
+        self, lots: Sequence[Lot], *, timeout_s: float = 2.0
+    ) -> Sequence[Sequence[Renewal | Exception]]:
+        """Extend many leases in one request; the answers come in the order of the lots, and of each one's leases.
+
+        Where Redis refuses one alone, a :class:`StoreError` is in its place. What nearly all answers say is
+        :data:`RENEWED` itself.
         """
         ...
 

@@ -164,6 +164,10 @@ class Renewal(NamedTuple):
     overlap_ms: int | None = None
 
 
+RENEWED = Renewal("renewed")
+"""What nearly every renewal says."""
+
+
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """All that an owner knows of its session: what ``readopt`` puts back."""
 

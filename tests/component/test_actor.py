@@ -13,7 +13,7 @@ from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.runtime.renewer import Renewer
 from mediaflow.runtime.session import LeaseLost
 from mediaflow.runtime.surroundings import Surroundings
-from mediaflow.store import NEW_FENCE, Acceptance, Claim, Owner, Renewal, Written
+from mediaflow.store import NEW_FENCE, RENEWED, Acceptance, Claim, Lot, Owner, Renewal, Written
 
 TTL_S = 3.0
 CLOCK = SystemClock()
@@ -34,13 +34,16 @@ class TurningStore:
         self.asked: list[tuple[bool, float]] = []
         self.actor: Actor | None = None
 
-    async def renew_many(self, leases):
+    def lot(self, leases):
+        return Lot(leases, None)
+
+    async def renew_many(self, lots):
         assert self.actor is not None
-        ((_, claim, more),) = leases
+        ((((_, claim, more),), _),) = lots
         new_fence = more == NEW_FENCE
         self.asked.append((new_fence, stops_at_s(self.actor)))
         self.generation = 2
-        return [Renewal("refenced", claim.fence + 10) if new_fence else Renewal("renewed")]
+        return [[Renewal("refenced", claim.fence + 10) if new_fence else RENEWED]]
 
 
 @asynccontextmanager
@@ -85,8 +88,11 @@ class YieldedStore:
     async def checkpoint(self, *_args, **_options):
         return Written("lost")
 
-    async def renew_many(self, leases):
-        return [Renewal("yielded") for _ in leases]
+    def lot(self, leases):
+        return Lot(leases, None)
+
+    async def renew_many(self, lots):
+        return [[Renewal("yielded") for _ in lot.items] for lot in lots]
 
 
 async def test_a_handler_that_hears_from_its_checkpoint_that_it_lost_the_session_can_tell_why():
@@ -128,9 +134,12 @@ class TakenOverStore:
         self.clock = clock
         self.pauses_in_accept = pauses_in_accept
 
-    async def renew_many(self, leases):
+    def lot(self, leases):
+        return Lot(leases, None)
+
+    async def renew_many(self, lots):
         status = "lost" if self.clock.paused_s else "refenced"
-        return [Renewal(status, claim.fence + 1) for _, claim, _ in leases]
+        return [[Renewal(status, claim.fence + 1) for _, claim, _ in lot.items] for lot in lots]
 
     async def accept(self, _owner, claim):
         if self.pauses_in_accept:

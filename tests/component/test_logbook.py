@@ -154,10 +154,10 @@ async def test_an_owner_that_comes_back_tells_for_how_long_two_ran_it(
     reachable = asyncio.Event()
     renew_many = memory_store.renew_many
 
-    async def cut_off(leases, **more):
-        if leases[0].owner.instance_id == "one":
+    async def cut_off(lots, **more):
+        if lots[0].items[0].owner.instance_id == "one":
             await reachable.wait()
-        return await renew_many(leases, **more)
+        return await renew_many(lots, **more)
 
     monkeypatch.setattr(memory_store, "renew_many", cut_off)
     two = await cluster.instance("two", hold)

@@ -6,7 +6,7 @@ import random
 from mediaflow.core.tenure import Rules
 from mediaflow.runtime.meter import InstanceMeter
 from mediaflow.runtime.renewer import LARGEST_REQUEST, MOMENTS, Renewer
-from mediaflow.store import Claim, Holding, Owner, Renewal, StoreUnavailable
+from mediaflow.store import LARGEST_LOT, RENEWED, Claim, Holding, Lot, Owner, StoreUnavailable
 from mediaflow.testing.loop import VirtualLoop
 
 TTL_S = 10.0
@@ -28,16 +28,24 @@ class Scribe:
         self.requests: list[tuple[float, list[str]]] = []
         self.is_away = False
 
-    async def renew_many(self, leases):
-        self.requests.append((LoopClock().monotonic_s(), [lease.claim.session_id for lease in leases]))
+    def lot(self, leases):
+        assert 0 < len(leases) <= LARGEST_LOT
+        return Lot(leases, None)
+
+    async def renew_many(self, lots):
+        names = [lease.claim.session_id for lot in lots for lease in lot.items]
+        self.requests.append((LoopClock().monotonic_s(), names))
         await asyncio.sleep(0.01)
         if self.is_away:
             raise StoreUnavailable("away")
-        return [Renewal("renewed")] * len(leases)
+        return [[RENEWED] * len(lot.items) for lot in lots]
 
 
 class Holder:
-    """Asks for a renewal whenever its moment has come."""
+    """Asks for a renewal whenever its moment has come, and never settles."""
+
+    cohort = None
+    place = 0.5
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -134,4 +142,4 @@ def test_a_store_that_is_away_is_told_to_everyone_and_keeps_nobody_else_waiting(
 
     live(story)
     assert isinstance(first.heard[0], StoreUnavailable)
-    assert second.heard == [Renewal("renewed")]
+    assert second.heard == [RENEWED]

@@ -8,7 +8,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 from mediaflow import Settings
@@ -17,7 +18,17 @@ from mediaflow.bench.saying import run, say
 from mediaflow.core import names
 from mediaflow.core.partitions import partition_of
 from mediaflow.runtime.renewer import LARGEST_REQUEST
-from mediaflow.store import Claim, Holding, NewSession, Owner, RedisStore, open_store
+from mediaflow.store import (
+    LARGEST_LOT,
+    RENEWED,
+    Claim,
+    Holding,
+    Lot,
+    NewSession,
+    Owner,
+    RedisStore,
+    open_store,
+)
 
 STARTS_AT_ONCE = 100
 OWNER = Owner("bench", 1, names.rank(1, "bench"))
@@ -89,16 +100,29 @@ async def renew(store: RedisStore, held: Sequence[Holding], rounds: int) -> None
     Raises:
         RuntimeError: One was not renewed.
     """
+    lots = [store.lot(leases) for leases in _by_partition(held)]
 
-    async def again(some: Sequence[Holding]) -> None:
+    async def again(some: Sequence[Lot]) -> None:
         for _ in range(rounds):
-            for answer in await store.renew_many(some, timeout_s=_PATIENCE_S):
-                if isinstance(answer, Exception) or answer.status != "renewed":
-                    raise RuntimeError(f"not renewed: {answer}")
+            for answers in await store.renew_many(some, timeout_s=_PATIENCE_S):
+                if answers != [RENEWED] * len(answers):
+                    raise RuntimeError(f"not all were renewed: {set(answers)}")
 
     async with asyncio.TaskGroup() as group:
-        for first in range(0, len(held), LARGEST_REQUEST):
-            group.create_task(again(held[first : first + LARGEST_REQUEST]))
+        at_once = LARGEST_REQUEST // LARGEST_LOT
+        for first in range(0, len(lots), at_once):
+            group.create_task(again(lots[first : first + at_once]))
+
+
+def _by_partition(held: Sequence[Holding]) -> Iterator[Sequence[Holding]]:
+    """Divide them as a worker does, which keeps together what one script renews."""
+    partitions = settings().partitions
+    found: defaultdict[int, list[Holding]] = defaultdict(list)
+    for one in held:
+        found[partition_of(one.claim.call_id, partitions)].append(one)
+    for leases in found.values():
+        for first in range(0, len(leases), LARGEST_LOT):
+            yield leases[first : first + LARGEST_LOT]
 
 
 async def _main(number: int, rounds: int, pids: Sequence[int]) -> None:
