@@ -17,13 +17,18 @@ class IllegalName(ValueError):
     """A name breaks its grammar; the message says which, with what value, and what is allowed."""
 
 
+def is_call_id(text: str) -> bool:
+    """Tell whether ``text`` is a legal call id, see :func:`check_call_id`."""
+    return _CALL_ID.fullmatch(text) is not None and text not in (".", "..")
+
+
 def check_call_id(call_id: str) -> str:
     """Return ``call_id`` if it is a legal one.
 
     Raises:
         IllegalName: It is not 1 to 128 characters of the allowed set, or is ``.`` or ``..``.
     """
-    if not _CALL_ID.fullmatch(call_id) or call_id in (".", ".."):
+    if not is_call_id(call_id):
         raise IllegalName(
             f"callId {call_id[:140]!r} is not allowed: use 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ + - "
             "(and not '.' or '..')"

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from mediaflow import console
+from mediaflow.api.metadata import Metadata
 from mediaflow.loadbalancer.balancer import Balancer
 from mediaflow.loadbalancer.courier import Answer, HttpCourier, Request, open_client
 from mediaflow.loadbalancer.drainer import Drainer
@@ -14,7 +15,8 @@ from mediaflow.loadbalancer.roster import Roster
 from mediaflow.runtime.clock import SystemClock
 from mediaflow.settings import Settings
 from mediaflow.store import RedisStore
-from mediaflow.web import bodies, calls, docs, events, health, openapi
+from mediaflow.web import calls, docs, events, express, health, openapi, placing
+from mediaflow.web.placing import Head
 from mediaflow.web.program import Bound, Program, background, serve
 from mediaflow.web.program import command as make_command
 from mediaflow.web.surface import Surface
@@ -58,17 +60,16 @@ def surface(
     )
     face.metrics.show(balancer.meter.instruments)
 
-    async def place(request: web.Request) -> web.Response:
-        call_id = calls.call_id_of(request)
-        key = bodies.idempotency_key(request)
-        metadata = await bodies.read_metadata(request)
-        account = calls.account_of(request)
-        return _pass_on(await balancer.place(Request(call_id, metadata.encoded, key, account)))
+    async def place(head: Head, metadata: Metadata) -> express.Answer:
+        request = Request(head.call_id, metadata.encoded, head.idempotency_key, head.account)
+        return _pass_on(await balancer.place(request))
 
     async def drain(request: web.Request) -> web.Response:
-        return _pass_on(await drainer.drain(calls.instance_id_of(request)))
+        status, headers, body = _pass_on(await drainer.drain(calls.instance_id_of(request)))
+        return web.Response(status=status, headers=headers, body=body)
 
-    face.add(calls.placing_route(place), calls.draining_route(drain))
+    placing.add_route(face, place)
+    face.add(calls.draining_route(drain))
     calls.add_routes(face, store)
     events.add_routes(face, feed)
     health.add_routes(face)
@@ -105,8 +106,8 @@ async def run(settings: Settings) -> None:
 command = make_command(NAME, run, FLAGS, about="Place calls on instances, by free slots.")
 
 
-def _pass_on(answer: Answer) -> web.Response:
-    headers = {} if answer.retry_after is None else {"Retry-After": answer.retry_after}
-    return web.Response(
-        status=answer.status, body=answer.body, content_type=answer.content_type, headers=headers
-    )
+def _pass_on(answer: Answer) -> express.Answer:
+    headers = {"Content-Type": answer.content_type}
+    if answer.retry_after is not None:
+        headers["Retry-After"] = answer.retry_after
+    return express.Answer(answer.status, headers, answer.body)

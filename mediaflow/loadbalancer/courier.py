@@ -8,7 +8,7 @@ import aiohttp
 from yarl import URL
 
 from mediaflow.telemetry import tracing
-from mediaflow.web.calls import ACCOUNT_HEADER, PLACEMENT_HEADER, SLOT_ONLY
+from mediaflow.web.placing import ACCOUNT_HEADER, PLACEMENT_HEADER, SLOT_ONLY
 
 TRY_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 1.0

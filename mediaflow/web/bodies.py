@@ -81,18 +81,13 @@ def _containers_in(found: object) -> list[object]:
     return [one for one in values if isinstance(one, dict | list)]
 
 
-def idempotency_key(request: web.Request) -> str | None:
-    """Return the request's ``Idempotency-Key``, None if it has none.
+def sole_key(given: Sequence[str]) -> str | None:
+    """Return the one ``Idempotency-Key`` of those given, None if there is none.
 
     Raises:
         IllegalName: It breaks the grammar.
         Refusal: 400, it is there more than once.
     """
-    return sole_key(request.headers.getall("Idempotency-Key", []))
-
-
-def sole_key(given: Sequence[str]) -> str | None:
-    """Return the one ``Idempotency-Key`` of those given; as :func:`idempotency_key`."""
     if not given:
         return None
     if len(given) > 1:

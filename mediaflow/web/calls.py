@@ -7,7 +7,6 @@ import msgspec
 from aiohttp import web
 
 from mediaflow.api.messages import (
-    CallAnswer,
     CallList,
     CallView,
     EventView,
@@ -16,28 +15,14 @@ from mediaflow.api.messages import (
     InstanceView,
     SessionView,
 )
-from mediaflow.api.streams import Refusal as StreamRefusal
 from mediaflow.core import names
 from mediaflow.store import CallRecord, Event, InstanceRecord, SessionRecord, SessionState, Store
-from mediaflow.web.bodies import decode_once
 from mediaflow.web.problems import Handler, Refusal
 from mediaflow.web.surface import CALL_ID, Parameter, Route, Surface, json_response
 
 STATES: tuple[str, ...] = get_args(SessionState)
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
-
-PLACEMENT_HEADER = "Mediaflow-Placement"
-SLOT_ONLY = "slot"
-"""As the value of that header: take the call into a free slot here and now, or refuse it."""
-
-ACCOUNT_HEADER = "Mediaflow-Account"
-_ACCOUNT = Parameter(
-    ACCOUNT_HEADER,
-    "header",
-    "Whom the call counts for: it is one stream of the user of that name. Written as in a path: percent-encoded once.",
-    {"type": "string", "minLength": 1},
-)
 
 _ANY = (400, 401, 503)
 _FOREIGN = "No token is set, and a page of another origin asked."
@@ -163,32 +148,6 @@ def add_routes(surface: Surface, store: Store) -> None:
     surface.add(*CallRoutes(store).routes())
 
 
-def placing_route(handler: Handler, *further: Parameter) -> Route:
-    """Return the route of ``POST /calls/{callId}``, which each program answers in its own way."""
-    key = Parameter(
-        "Idempotency-Key",
-        "header",
-        "The same request repeated with the same key never makes a second session.",
-        {"type": "string", "maxLength": 255},
-    )
-    return Route(
-        method="POST",
-        path="/calls/{callId}",
-        handler=handler,
-        summary="Start a call, or find the session that it has; the body is its metadata.",
-        answers={201: CallAnswer, 200: CallAnswer},
-        refusals=(400, 401, 403, 409, 413, 422, 429, 503),
-        problems={409: StreamRefusal},
-        meanings={
-            403: "The app's on_call refused the call for good, or a page of another origin asked: the problem says.",
-            409: "The account has as many streams as it may have: nothing was changed.",
-        },
-        parameters=(CALL_ID, key, _ACCOUNT, *further),
-        takes_object=True,
-        traced=True,
-    )
-
-
 def draining_route(handler: Handler) -> Route:
     """Return the route of ``POST /instances/{instanceId}/drain``, which each program answers in its own way."""
     return Route(
@@ -222,30 +181,6 @@ def call_id_of(request: web.Request) -> str:
         IllegalName: It breaks the grammar.
     """
     return names.check_call_id(request.match_info["call_id"])
-
-
-def account_of(request: web.Request) -> str | None:
-    """Return the account that a call counts for, None if none is named.
-
-    Raises:
-        Refusal: 400, it is not as it should be.
-    """
-    given = request.headers.getall(ACCOUNT_HEADER, [])
-    if not given:
-        return None
-    if len(given) > 1:
-        raise Refusal(400, f"{ACCOUNT_HEADER} is given {len(given)} times: send one")
-    return check_account(decode_once(ACCOUNT_HEADER, given[0]))
-
-
-def check_account(account: str) -> str:
-    """Return a legal account; raises Refusal (400) for another."""
-    if not 1 <= len(account) <= 256 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in account):
-        raise Refusal(
-            400,
-            f"{ACCOUNT_HEADER} {account[:80]!r} is not allowed: use 1 to 256 characters, no control characters",
-        )
-    return account
 
 
 def unknown_call(call_id: str) -> Refusal:

@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import click
+import msgspec
 from aiohttp import web
 
 from mediaflow.api.messages import InstanceView
+from mediaflow.api.metadata import Metadata
 from mediaflow.runtime.hooks import NO_HOOKS, Hooks
 from mediaflow.runtime.instance import Instance
 from mediaflow.runtime.oncall import CallRefused
@@ -20,7 +22,9 @@ from mediaflow.runtime.placing import Draining, KeyConflict, NoFreeSlot, Placeme
 from mediaflow.runtime.session import Handler
 from mediaflow.settings import Settings
 from mediaflow.store import RedisStore, Store
-from mediaflow.web import bodies, calls, docs, events, health, openapi
+from mediaflow.web import calls, docs, events, health, openapi, placing
+from mediaflow.web.express import Answer
+from mediaflow.web.placing import Head
 from mediaflow.web.problems import CALL_REFUSED, Refusal, of_stream, unavailable
 from mediaflow.web.program import (
     EXIT_USAGE,
@@ -41,11 +45,12 @@ from mediaflow.worker import several
 from mediaflow.worker.handlers import AppParameter, LoadedApp, hold, importing, reference_of
 
 NAME = "worker"
+_JSON = {"Content-Type": "application/json"}
 _PLACEMENT = Parameter(
-    calls.PLACEMENT_HEADER,
+    placing.PLACEMENT_HEADER,
     "header",
     "slot: take the call only into a free slot, here and now.",
-    {"enum": [calls.SLOT_ONLY]},
+    {"enum": [placing.SLOT_ONLY]},
 )
 
 FLAGS = (
@@ -104,23 +109,18 @@ def surface(instance: Instance, store: Store, settings: Settings, feed: events.E
         lambda: math.nan if instance.load is None else instance.load,
     )
 
-    async def place(request: web.Request) -> web.Response:
-        call_id = calls.call_id_of(request)
-        key = bodies.idempotency_key(request)
-        slot_only = _slot_only(request)
-        account = calls.account_of(request)
-        metadata = await bodies.read_metadata(request)
+    async def place(head: Head, metadata: Metadata) -> Answer:
         answer = await instance.place(
             Placement(
-                call_id=call_id,
+                call_id=head.call_id,
                 metadata=metadata.encoded,
                 body_digest=metadata.digest,
-                idempotency_key=key,
-                slot_only=slot_only,
-                account=account,
+                idempotency_key=head.idempotency_key,
+                slot_only=_slot_only(head.placement),
+                account=head.account,
             )
         )
-        return json_response(answer, 201 if answer.created else 200)
+        return Answer(201 if answer.created else 200, _JSON, msgspec.json.encode(answer))
 
     async def drain(request: web.Request) -> web.Response:
         if calls.instance_id_of(request) != instance.instance_id:
@@ -128,7 +128,8 @@ def surface(instance: Instance, store: Store, settings: Settings, feed: events.E
         instance.begin_drain("a drain was asked for over HTTP")
         return json_response(_view(instance), 202)
 
-    face.add(calls.placing_route(place, _PLACEMENT), calls.draining_route(drain))
+    placing.add_route(face, place, _PLACEMENT)
+    face.add(calls.draining_route(drain))
     calls.add_routes(face, store)
     events.add_routes(face, feed)
     health.add_routes(face)
@@ -225,10 +226,11 @@ def _view(instance: Instance) -> InstanceView:
     )
 
 
-def _slot_only(request: web.Request) -> bool:
-    given = request.headers.get(calls.PLACEMENT_HEADER)
-    if given not in (None, calls.SLOT_ONLY):
-        raise Refusal(400, f"{calls.PLACEMENT_HEADER} {given[:40]!r}: use {calls.SLOT_ONLY}, or leave it out")
+def _slot_only(given: str | None) -> bool:
+    if given not in (None, placing.SLOT_ONLY):
+        raise Refusal(
+            400, f"{placing.PLACEMENT_HEADER} {given[:40]!r}: use {placing.SLOT_ONLY}, or leave it out"
+        )
     return given is not None
 
 

@@ -11,7 +11,7 @@ from mediaflow.web import bodies, problems
 @pytest.fixture
 async def client():
     async def echo(request: web.Request) -> web.Response:
-        key = bodies.idempotency_key(request)
+        key = bodies.sole_key(request.headers.getall("Idempotency-Key", ()))
         found = await bodies.read_metadata(request)
         return web.json_response({"encoded": found.encoded.decode(), "digest": found.digest, "key": key})
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from harness.surfaces import client_of, own_settings, own_store, reading_surface
 
-from mediaflow.web import calls
+from mediaflow.web import placing
 from mediaflow.web.events import EventFeed
 
 
@@ -19,7 +19,7 @@ async def described():
     settings = own_settings()
     async with own_store(settings) as store:
         face = reading_surface(store, settings, EventFeed(store))
-        face.add(calls.placing_route(_place))
+        face.add(placing.placing_route(_place))
         app = face.application()
         async with client_of(app) as client:
             yield app, await (await client.get("/openapi.json")).json()
