@@ -9,7 +9,7 @@ Invariants: to members that are *settled* nothing has happened but the renewals 
 their leases is what :attr:`Cohort.term` says. An answer that is under way is for all who asked, whatever came after.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from mediaflow.core import lease
@@ -69,8 +69,9 @@ class Cohort:
     """Leases that one call of a script renews: of one place, and of one owner.
 
     Attributes:
-        moment: As of a :class:`Leaseholder`.
-        term: What is known of the leases of those who are settled.
+        moment, place: As of a :class:`Leaseholder`.
+        owner: Of all its leases.
+        term: What is known of the leases of those who are settled; None before the first renewal.
     """
 
     def __init__(self, place: float, owner: Owner) -> None:
@@ -137,18 +138,9 @@ class Cohort:
 
     def hear(self, answers: Sequence[Renewal | Exception], round_: Round) -> None:
         """Take in the answers to what was asked last, in the order of its leases."""
-        self._is_asked = False
         until = round_.until(self.place)
-        if not round_.is_same_server or round_.heard_at_s >= until.stop_at_s:
-            own = dict(zip(self._members, answers, strict=True))
-        elif self._apart or answers != [RENEWED] * len(answers):
-            own = {
-                holder: answer
-                for holder, answer in zip(self._members, answers, strict=True)
-                if holder in self._apart or answer is not RENEWED
-            }
-        else:
-            own = {}
+        in_time = round_.is_same_server and round_.heard_at_s < until.stop_at_s
+        own = self._own_answers(answers, in_common=in_time)
         for holder in own:
             if holder not in self._apart:
                 holder.leave()
@@ -156,8 +148,21 @@ class Cohort:
             round_.renewed(self.term.until.stop_at_s, leases=len(self._members) - len(own))
         self.term = Term(round_.sent_at_s, until, round_.generation)
         self._apart.clear()
+        self._is_asked = False
         for holder, answer in own.items():
             self._settle(holder, holder.hear(answer, round_))
+
+    def _own_answers(
+        self, answers: Sequence[Renewal | Exception], *, in_common: bool
+    ) -> Mapping[Leaseholder, Renewal | Exception]:
+        """Return the answers that have to be heard by those whom they are for; the others are ``in_common``, if any."""
+        if in_common and not self._apart and answers == [RENEWED] * len(answers):
+            return {}
+        return {
+            holder: answer
+            for holder, answer in zip(self._members, answers, strict=True)
+            if not in_common or holder in self._apart or answer is not RENEWED
+        }
 
     def _settle(self, holder: Leaseholder, next_: Holding | None) -> None:
         if next_ is None:
