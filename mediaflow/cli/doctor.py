@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mediaflow.runtime.clock import SystemClock
 from mediaflow.settings import Settings, load
 from mediaflow.store.examination import Findings, examine
 from mediaflow.supervisor.figures import count
+from mediaflow.web import descriptors
 from mediaflow.web.hosting import StartError
 from mediaflow.web.program import setting_option
 
@@ -58,13 +58,12 @@ async def _examine(settings: Settings, told: Callable[[str], None]) -> Findings:
 
 
 def _expected(settings: Settings) -> Expected:
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return Expected(
         namespace=settings.namespace,
         partitions=settings.partitions,
         replicas=settings.durability_replicas,
         slots=settings.slots,
-        descriptors=-1 if descriptors == resource.RLIM_INFINITY else descriptors,
+        descriptors=descriptors.reachable(),
         waiting=_waiting(),
     )
 

@@ -16,6 +16,7 @@ import msgspec
 
 from mediaflow.settings import Settings, SettingsError, describe, load
 from mediaflow.telemetry import logs
+from mediaflow.web import descriptors
 from mediaflow.web.hosting import (
     DEFAULT_PORTS,
     EXIT_FAILED,
@@ -145,12 +146,15 @@ def launch(
 ) -> None:
     """Load settings, set up logging, and run a program's coroutine, on uvloop where there is one.
 
+    The process may open more files from then on, see :mod:`mediaflow.web.descriptors`.
+
     Raises:
         SettingsError: As :func:`mediaflow.settings.load`.
         StartError: As :func:`serve`.
     """
     settings = load(flags, os.environ, config)
     logs.configure(settings.log_level, settings.log_format)
+    descriptors.reach()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(run(settings))
 

@@ -1,7 +1,6 @@
 """`mediaflow doctor` on real servers: fit, wrongly set up, out of reach, or closed to us."""
 
 import json
-import os
 
 import pytest
 from harness.ports import free_port
@@ -9,6 +8,7 @@ from harness.processes import Program
 
 from mediaflow.settings import Settings
 from mediaflow.store.examination import examine
+from mediaflow.web import descriptors
 
 pytestmark = pytest.mark.redis
 
@@ -117,9 +117,7 @@ async def test_a_replica_and_another_number_of_partitions_are_found(new_redis):
 @pytest.mark.slow
 async def test_too_few_files_for_the_slots_are_found(new_redis):
     server = new_redis()
-    checks = await doctor(
-        server.url, "--slots", str(min(1_000_000, os.sysconf("SC_OPEN_MAX"))), exit_status=1
-    )
+    checks = await doctor(server.url, "--slots", str(min(1_000_000, descriptors.reachable())), exit_status=1)
     assert "ulimit -n" in checks["descriptors"][2]
 
 

@@ -101,6 +101,16 @@ async def test_hundreds_of_clients_at_once_need_not_come_again_after_a_second(fl
         writer.close()
 
 
+async def test_a_program_serves_more_clients_than_fit_in_the_files_that_a_process_begins_with(fleet, http):
+    program = fleet.start("loadbalancer", inside=("prlimit", "--nofile=200:2000"))
+    url = await program.ready()
+    host, port = program.address.split(":")
+    clients = await asyncio.gather(*(asyncio.open_connection(host, port) for _ in range(300)))
+    assert (await status_of(http, f"{url}/healthz"))[0] == 200
+    for _, writer in clients:
+        writer.close()
+
+
 @pytest.mark.slow
 async def test_a_host_that_is_not_ours_is_one_line_and_exit_status_1(fleet):
     program = fleet.start("worker", "--host", "192.0.2.1")
