@@ -136,7 +136,7 @@ class Connection(web.RequestHandler):
             self._waiter = waiter
             if self._messages and not self._sent_out(express):
                 waiter.set_result(None)
-        if self._waiter is None or self._waiter.done():
+        if self._under_way is not None or self._waiter is None or self._waiter.done():
             self._stop_timer()
         elif self._head_timer is None:
             self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_S, self._on_slow_head)

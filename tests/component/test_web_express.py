@@ -10,6 +10,7 @@ from harness.surfaces import client_of, own_settings
 from harness.waiting import eventually
 from harness.wire import parse
 
+from mediaflow.web import connections
 from mediaflow.web.connections import HAS_SHORT_WAY, Door
 from mediaflow.web.express import Answer
 from mediaflow.web.surface import Route, Surface
@@ -97,6 +98,26 @@ async def test_a_request_that_came_whole_is_answered_the_short_way(line):
         [answer] = await read(reader, 1)
         assert (answer.status, answer.headers["way"], answer.body) == (200, "short", SHORT + body)
         assert answer.headers["date"].endswith("GMT")
+
+
+async def test_a_connection_outlives_the_time_for_a_head_while_its_requests_are_answered_and_after(
+    line, echo, monkeypatch
+):
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.1)
+    reader, writer = line
+    for number in (b"1", b"2"):
+        echo.gate.clear()
+        echo.begun.clear()
+        writer.write(request(number))
+        await echo.begun.wait()
+        await asyncio.sleep(0.2)
+        echo.gate.set()
+        [answer] = await read(reader, 1)
+        assert (answer.status, answer.headers["way"], answer.body) == (200, "short", SHORT + number)
+        await asyncio.sleep(0.2)
+    writer.write(request(b"")[:-5])
+    [answer] = await read(reader, 1)
+    assert answer.status == 408, "a head that is left unfinished is still waited for no longer than that"
 
 
 @pytest.mark.parametrize(
