@@ -115,6 +115,7 @@ class Run:
         self.latencies_ns: list[int] = []
         self.asked = 0
         self.statuses: Counter[int] = Counter()
+        self.lost = 0
         self.refusal = b""
 
     def may_send(self) -> bool:
@@ -141,6 +142,12 @@ class Run:
         if status >= 300 and not self.refusal:
             self.refusal = answer[:300]
 
+    def note_lost(self) -> None:
+        """Take in that a connection ended while an answer was waited for; its player asks no more."""
+        if not self.over:
+            self.lost += 1
+            self.refusal = self.refusal or b"the connection was closed without an answer"
+
 
 class Connection(asyncio.Protocol):
     """One connection: a request under way at a time."""
@@ -150,6 +157,7 @@ class Connection(asyncio.Protocol):
         self._run = run
         self._received = b""
         self._sent_at_ns = 0
+        self._is_asking = False
         self._transport: Any = None
         self.closed = asyncio.get_running_loop().create_future()
 
@@ -169,12 +177,15 @@ class Connection(asyncio.Protocol):
             return
         now_ns = time.perf_counter_ns()
         self._received = b""
+        self._is_asking = False
         body = received[first:]
         self._run.note(now_ns - self._sent_at_ns, int(received[9:12]), body)
         self._send(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits for the end."""
+        if self._is_asking:
+            self._run.note_lost()
         if not self.closed.done():
             self.closed.set_result(exc)
 
@@ -184,6 +195,7 @@ class Connection(asyncio.Protocol):
             return
         data = self._player.next(answer)
         self._sent_at_ns = time.perf_counter_ns()
+        self._is_asking = True
         self._transport.write(data)
 
 
@@ -201,8 +213,9 @@ async def generate(
         most: How many requests to send, all told, without a warm-up; None bounds them by time alone.
 
     Returns:
-        ``requests, seconds, per_s, p50_ms, p99_ms, failed, refusal`` (the first answer that was no 2xx), ``asked``, all
-        requests that were sent, and ``cpu_share``, what the load itself took of a core.
+        ``requests, seconds, per_s, p50_ms, p99_ms``; ``failed``, those answered with no 2xx, or not at all because the
+        connection was closed; ``refusal``, the first of them; ``asked``, all requests that were sent, and
+        ``cpu_share``, what the load itself took of a core.
     """
     loop = asyncio.get_running_loop()
     run = Run(most)
@@ -238,7 +251,7 @@ def report(run: Run, took_s: float, cpu_s: float) -> dict[str, Any]:
         "p50_ms": quantile(latencies_ms, 0.5),
         "p99_ms": quantile(latencies_ms, 0.99),
         "asked": run.asked,
-        "failed": sum(count for status, count in run.statuses.items() if status >= 300),
+        "failed": run.lost + sum(count for status, count in run.statuses.items() if status >= 300),
         "refusal": run.refusal.decode(errors="replace"),
         "cpu_share": cpu_s / took_s,
     }

@@ -66,6 +66,19 @@ async def test_a_refusal_is_counted_and_shown():
     assert (found["requests"], found["per_s"], found["cpu_share"]) == (1, 0.5, 0.25)
 
 
+async def test_a_connection_that_the_server_closes_is_no_end_of_the_run_but_a_failure():
+    run = Run(3)
+    served, _ = connected(run, Player(0))
+    cut_off, _ = connected(run, Player(1))
+    cut_off.connection_lost(None)
+    served.data_received(answer(b""))
+    served.data_received(answer(b""))
+    served.connection_lost(None)
+    found = report(run, 1.0, 0.5)
+    assert (found["requests"], found["failed"]) == (2, 1)
+    assert "closed" in found["refusal"]
+
+
 async def test_the_warm_up_does_not_count():
     run = Run(None)
     connection, _ = connected(run, Player(0))
