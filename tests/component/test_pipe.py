@@ -1,7 +1,8 @@
 """One connection for many requests: whose answer is whose, and what becomes of all when it breaks."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import redis.asyncio as aioredis
@@ -22,7 +23,10 @@ class Counterpart:
     Attributes:
         asked: What came, one word for each command.
         connections: How many there have been.
+        port: Where it listens.
     """
+
+    port: int
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
@@ -48,9 +52,14 @@ class Counterpart:
     async def has_been_asked(self, *words: bytes) -> None:
         await eventually(lambda: self.asked == list(words), 5, about=f"asked {words}", every_s=0.001)
 
+    async def connect(self) -> aioredis.Connection:
+        connection = aioredis.Connection(port=self.port, protocol=2, redis_connect_func=lambda _: None)
+        await connection.connect()
+        return connection
 
-@pytest.fixture
-async def counterpart():
+
+@contextlib.asynccontextmanager
+async def listening() -> AsyncIterator[Counterpart]:
     made = Counterpart()
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
@@ -59,18 +68,17 @@ async def counterpart():
 
 
 @pytest.fixture
+async def counterpart():
+    async with listening() as made:
+        yield made
+
+
+@pytest.fixture
 async def open_pipe(counterpart):
     opened: list[Pipe] = []
 
     def make(silence_s: float = LONG_S, connect: Callable[[], Awaitable[object]] | None = None) -> Pipe:
-        async def to_counterpart() -> aioredis.Connection:
-            connection = aioredis.Connection(
-                port=counterpart.port, protocol=2, redis_connect_func=lambda _: None
-            )
-            await connection.connect()
-            return connection
-
-        opened.append(Pipe(connect or to_counterpart, silence_s))
+        opened.append(Pipe(connect or counterpart.connect, silence_s))
         return opened[-1]
 
     yield make
@@ -104,6 +112,27 @@ async def test_a_request_that_is_past_its_deadline_fails_alone(open_pipe, counte
     await counterpart.has_been_asked(b"one", b"two", b"three")
     counterpart.answer(b"+3")
     assert await third == [b"3"]
+
+
+def test_a_request_whose_time_is_all_but_up_is_only_late_on_the_event_loop_of_our_programs():
+    uvloop = pytest.importorskip("uvloop")
+
+    async def ask_in_haste() -> None:
+        async with listening() as counterpart:
+            pipe = Pipe(counterpart.connect, LONG_S)
+            patient = asyncio.ensure_future(pipe.ask([("one",)], LONG_S))
+            await counterpart.has_been_asked(b"one")
+            outcomes = await asyncio.gather(
+                *(pipe.ask([(word,)], timeout_s) for word, timeout_s in (("two", 0.0001), ("three", -1.0))),
+                return_exceptions=True,
+            )
+            assert [type(outcome) for outcome in outcomes] == [RedisTimeoutError, RedisTimeoutError]
+            counterpart.answer(b"+1", b"+2", b"+3")
+            assert await patient == [b"1"]
+            pipe.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask_in_haste())
 
 
 async def test_a_broken_connection_fails_all_that_is_on_its_way_and_the_next_request_opens_another(
