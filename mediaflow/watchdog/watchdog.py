@@ -248,14 +248,19 @@ class Watchdog:
         return views
 
     async def _sweep(self, expired: Mapping[int, Sequence[SessionRef]]) -> None:
-        before = self.orphaned
+        orphaned = 0
 
         async def sweep(partition: int, refs: Sequence[SessionRef]) -> None:
-            self.orphaned += await self._store.sweep(partition, refs)
+            nonlocal orphaned
+            swept = await self._store.sweep(partition, refs)
+            orphaned += swept  # not in the line above: it would forget what the others added while it waited
 
-        await together([partial(sweep, partition, refs) for partition, refs in expired.items()])
-        if self.orphaned > before:
-            _log.warning("leases expired", sessions=self.orphaned - before)
+        try:
+            await together([partial(sweep, partition, refs) for partition, refs in expired.items()])
+        finally:
+            self.orphaned += orphaned
+            if orphaned:
+                _log.warning("leases expired", sessions=orphaned)
 
     async def _rest(self) -> None:
         """Wait until something is due; any event may bring it forward."""

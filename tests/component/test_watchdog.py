@@ -8,6 +8,7 @@ from harness.api import since
 from harness.puppets import Puppet, create_call, running
 from harness.stopwatch import Stopwatch
 from harness.waiting import eventually
+from structlog.testing import capture_logs
 
 from mediaflow.core.partitions import partition_of
 from mediaflow.store import Owner
@@ -166,6 +167,20 @@ async def test_a_silent_owner_loses_its_calls_when_its_leases_end_and_is_not_off
     idle_s = quick.lease_ttl - 0.5
     watch.assert_within(quick.lease_ttl + 0.5, "a silent owner's call was another's", idle_s=idle_s)
     assert silent.offered == [], "it must not be offered what it just lost"
+
+
+async def test_calls_whose_leases_end_together_are_all_told_of(quick, memory_store):
+    silent, other = Puppet(memory_store, "silent"), Puppet(memory_store, "other")
+    calls = [f"call-{number}" for number in range(8)]
+    watchdog = Watchdog(memory_store, quick)
+    with capture_logs() as told:
+        async with running(other.live(), watchdog.run()):
+            await silent.beat()
+            for call_id in calls:
+                await silent.create(call_id)
+            await eventually(hold(other, *calls), 10)
+    assert watchdog.orphaned == 8
+    assert sum(line["sessions"] for line in told if line["event"] == "leases expired") == 8
 
 
 async def test_a_dead_process_loses_its_calls_at_once(quick, memory_store):
