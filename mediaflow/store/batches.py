@@ -1,12 +1,14 @@
 """Scripts that take many sessions of one owner at a time: one call for each partition, all in one pipeline."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from mediaflow.store.link import Call
 from mediaflow.store.part import Part
 from mediaflow.store.records import Holding, Owner, StoreError, StoreUnavailable
+
+R = TypeVar("R")
 
 LARGEST_LOT = 250
 """Leases that one call of a script renews, at most."""
@@ -30,6 +32,7 @@ class Batches(Part):
 
     async def _ask_batches(self, script: str, items: Sequence[Holding], timeout_s: float) -> list[Any]:
         """Run a batch script for all items; the answers come in their order, an error in the place of its item."""
+        await self._ensure_claimed(timeout_s)
         units: defaultdict[tuple[Owner, int], list[int]] = defaultdict(list)
         for index, item in enumerate(items):
             units[self._unit(item)].append(index)
@@ -48,7 +51,6 @@ class Batches(Part):
 
     async def _ask_lots(self, script: str, lots: Sequence[Lot], timeout_s: float) -> list[list[Any]]:
         """Run a batch script for each lot; the answers to its items come in their order, errors in their places."""
-        await self._ensure_claimed(timeout_s)
         replies = await self._asker.run_each([lot.call for lot in lots], timeout_s=timeout_s)
         return [
             reply if not isinstance(reply, StoreError) else await self._apart(script, lot, reply, timeout_s)
@@ -92,3 +94,8 @@ class Batches(Part):
             self._keys.session(partition, session_id),
             self._keys.idempotency(partition, call_id),
         ]
+
+
+def each(parse: Callable[[Any], R], replies: Sequence[Any]) -> list[R | StoreError]:
+    """Return what the replies to a batch mean; errors stay as they are."""
+    return [reply if isinstance(reply, StoreError) else parse(reply) for reply in replies]

@@ -17,7 +17,7 @@ class Keyspace:
         tags = core_partitions.tags(partitions)
         self._prefixes = [f"{namespace}:{{{tag}}}:" for tag in tags]
         self._partition_keys = [
-            [prefix + name for name in ("clock", "leases", "pending", "calls", "ended", "log")]
+            [prefix + name for name in ("clock", "leases", "pending", "calls", "ended", "log", "held")]
             for prefix in self._prefixes
         ]
         registry = f"{namespace}:{{registry}}:"

@@ -1,18 +1,16 @@
 """The store as instances use it: making, holding and giving up sessions."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from mediaflow.settings import Settings
-from mediaflow.store.batches import LARGEST_LOT, Batches, Lot
+from mediaflow.store.batches import each
 from mediaflow.store.batching import Gatherer
 from mediaflow.store.link import Link
 from mediaflow.store.part import text
 from mediaflow.store.records import (
-    NEW_FENCE,
-    RENEWED,
     Acceptance,
     Claim,
     Creation,
@@ -22,13 +20,11 @@ from mediaflow.store.records import (
     Outline,
     Owner,
     Readoption,
-    Renewal,
     SessionRef,
     StoreError,
     Written,
 )
-
-R = TypeVar("R")
+from mediaflow.store.renewals import Renewals
 
 MESSAGES_AT_ONCE = 20
 """Messages whose assignments are accepted in one request: each names as many as one script grants, at most."""
@@ -37,8 +33,8 @@ _Holdings = Sequence[Holding]
 _Acceptances = Sequence[Acceptance | StoreError]
 
 
-class Ownership(Batches):
-    """Scripts that create, accept, renew, readopt, relinquish, write and complete."""
+class Ownership(Renewals):
+    """Scripts that create, accept, readopt, relinquish, write and complete."""
 
     def __init__(self, link: Link, settings: Settings) -> None:
         """See :class:`Part`."""
@@ -110,31 +106,6 @@ class Ownership(Batches):
     ) -> Sequence[Acceptance | StoreError]:
         """Take up assignments; those that are asked for in one turn go out together."""
         return await self._acceptances.submit([Holding(owner, claim) for claim in claims], timeout_s)
-
-    async def renew(
-        self, owner: Owner, claim: Claim, *, new_fence: bool = False, timeout_s: float = 2.0
-    ) -> Renewal:
-        """Extend the lease."""
-        lot = self.lot([Holding(owner, claim, NEW_FENCE if new_fence else ())])
-        ((answer,),) = await self.renew_many([lot], timeout_s=timeout_s)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def lot(self, leases: Sequence[Holding]) -> Lot:
-        """Put together leases that are to be renewed by one script."""
-        units = set(map(self._unit, leases))
-        if len(units) != 1 or len(leases) > LARGEST_LOT:
-            raise ValueError(
-                f"{len(leases)} leases of {len(units)} owners and partitions: a lot has 1 to {LARGEST_LOT} of one"
-            )
-        return self._lot("renew", units.pop(), leases)
-
-    async def renew_many(
-        self, lots: Sequence[Lot], *, timeout_s: float = 2.0
-    ) -> Sequence[Sequence[Renewal | Exception]]:
-        """Extend many leases in one request."""
-        return [_renewals(replies) for replies in await self._ask_lots("renew", lots, timeout_s)]
 
     async def readopt(self, owner: Owner, held: Held, *, timeout_s: float = 2.0) -> Readoption:
         """Put back a session that Redis forgot."""
@@ -242,22 +213,18 @@ class Ownership(Batches):
 
     async def _accept_all(self, messages: Sequence[_Holdings], timeout_s: float) -> Sequence[_Acceptances]:
         items = [item for message in messages for item in message]
-        answers = iter(_each(_acceptance, await self._ask_batches("accept", items, timeout_s)))
+        answers = iter(each(_acceptance, await self._ask_batches("accept", items, timeout_s)))
         return [list(islice(answers, len(message))) for message in messages]
 
     async def _relinquish_all(
         self, items: Sequence[Holding], timeout_s: float
     ) -> Sequence[Written | Exception]:
-        return _each(_written, await self._ask_batches("relinquish", items, timeout_s))
+        return each(_written, await self._ask_batches("relinquish", items, timeout_s))
 
 
 def idempotency_field(key: str) -> str:
     """Return what is stored of an idempotency key: a digest, since the key is of any length and content."""
     return hashlib.sha256(key.encode()).hexdigest()[:32]
-
-
-def _each(parse: Callable[[Any], R], replies: Sequence[Any]) -> list[R | StoreError]:
-    return [reply if isinstance(reply, StoreError) else parse(reply) for reply in replies]
 
 
 def _written(reply: Any) -> Written:
@@ -267,25 +234,6 @@ def _written(reply: Any) -> Written:
     if status == "yielded":
         return Written("yielded", winner=text(reply[1]))
     return Written(status)
-
-
-def _renewals(replies: Sequence[Any]) -> Sequence[Renewal | Exception]:
-    if replies == [b"renewed"] * len(replies):  # what nearly all are, told in a hundredth of the time
-        return [RENEWED] * len(replies)
-    return _each(_renewal, replies)
-
-
-def _renewal(reply: Any) -> Renewal:
-    if reply == b"renewed":
-        return RENEWED
-    status: Any = text(reply[0])
-    if status == "refenced":
-        return Renewal("refenced", fence=int(reply[1]))
-    if status == "yielded":
-        return Renewal("yielded", winner=text(reply[1]))
-    if status == "lost":
-        return Renewal("lost", overlap_ms=int(reply[1]) if reply[1] else None)
-    return Renewal(status)
 
 
 def _acceptance(reply: Any) -> Acceptance:

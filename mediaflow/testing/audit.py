@@ -65,7 +65,7 @@ class Audit:
                 return name in self.records
 
     def _stray_members(self, partition: int) -> list[str]:
-        _, leases, pending, calls, _, _ = self._keyspace.partition(partition)
+        _, leases, pending, calls, _, _, held = self._keyspace.partition(partition)
         strays: list[str] = []
         for key, state in ((leases, "active"), (pending, "pending")):
             for member in self._engine.execute(("ZRANGE", key, 0, -1)):
@@ -73,6 +73,11 @@ class Audit:
                 record = self.records.get(call_id, {}).get(session_id)
                 if record is None or record[0] != state:
                     strays.append(f"{key} names {member.decode()}")
+        for member, claim in read_hash(self._engine, held).items():
+            call_id, _, session_id = member.partition("/")
+            state, owner, incarnation, _, fence, *_ = self.records.get(call_id, {}).get(session_id, [""] * 7)
+            if state != "active" or claim != f"{owner}|{incarnation}|{fence}":
+                strays.append(f"{held} names {member}, held as {claim}")
         indexed = {member.decode() for member in self._engine.execute(("ZRANGE", calls, 0, -1))}
         strays.extend(
             f"{calls} lacks {call_id}"

@@ -79,9 +79,9 @@ class Recorder:
         keys = words[3 : 3 + int(words[2])]
         arguments = words[3 + int(words[2]) :]
         script = _names_of_scripts().get(str(words[1]), "")
-        # write.lua: KEYS partition call session, ARGV partition field call session instance incarnation fence number
-        if len(keys) == 8 and len(arguments) == 13 and arguments[5] in ("checkpoint", "details"):
-            self._note_write(str(keys[7]), arguments[5:12], arguments[12])
+        # KEYS partition call session, ARGV partition field call session instance incarnation fence number value
+        if script == "write":
+            self._note_write(str(keys[-1]), arguments[5:12], arguments[12])
             return
         for key in keys:
             _, found, call_id = str(key).rpartition(":call:")

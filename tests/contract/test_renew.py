@@ -1,11 +1,12 @@
 """Holding on to sessions: each outcome of a renewal, and who may revive what."""
 
 import asyncio
+import itertools
 
 import pytest
 from harness.laboratory import JUNIOR, SENIOR, THIRD
 
-from mediaflow.store import Claim, StoreError
+from mediaflow.store import RENEWED, Claim, Holding, StoreError
 
 
 async def remaining_ms(lab, claim):
@@ -183,6 +184,129 @@ async def test_renewals_asked_for_together_are_answered_each_on_its_own(lab):
         lab.store.renew(SENIOR, fenced, new_fence=True),
     )
     assert [answer.status for answer in answers] == ["renewed", "lost", "cancelled", "unknown", "refenced"]
+
+
+# -- many at once, of which nearly all need no more than a look -------------------------------------
+
+
+async def renew_lot(lab, owner, *claims):
+    """Renew as one lot, of a partition that was examined before."""
+    lab.store._examined_on[lab.keys.partition_of(claims[0].call_id)] = lab.store.generation
+    lot = lab.store.lot([Holding(owner, claim) for claim in claims])
+    ((*answers,),) = await lab.store.renew_many([lot])
+    return answers
+
+
+@pytest.fixture
+def looks_only(monkeypatch):
+    monkeypatch.setattr("mediaflow.store.renewals.EXAMINED_EACH", 10**12)
+
+
+@pytest.fixture
+def examines_all(monkeypatch):
+    monkeypatch.setattr("mediaflow.store.renewals.EXAMINED_EACH", 1)
+
+
+async def in_one_partition(lab, number):
+    """Hold sessions that one script may renew."""
+    calls = (f"call-{one}" for one in itertools.count())
+    of_one = (call_id for call_id in calls if lab.keys.partition_of(call_id) == 0)
+    return [await lab.hold(call_id=call_id) for call_id in itertools.islice(of_one, number)]
+
+
+async def test_a_look_extends_the_leases_of_all_that_are_held(lab, looks_only):
+    claims = await in_one_partition(lab, 3)
+    for claim in claims:
+        lab.raw.zincrby(lab.keys.leases(0), -2_500, f"{claim.call_id}/{claim.session_id}")
+    answers = await renew_lot(lab, SENIOR, *claims)
+    assert all(answer is RENEWED for answer in answers)
+    for claim in claims:
+        assert 2_000 < await remaining_ms(lab, claim) <= 3_000
+
+
+async def test_one_that_was_lost_is_told_so_and_the_others_are_renewed(lab, looks_only):
+    held, moved, cancelled, fenced = await in_one_partition(lab, 4)
+    await lab.move(moved, JUNIOR)
+    await lab.store.cancel(cancelled.call_id, "asked")
+    newer = await lab.store.renew(SENIOR, fenced, new_fence=True)
+    answers = await renew_lot(lab, SENIOR, held, moved, cancelled, fenced)
+    assert [answer.status for answer in answers] == ["renewed", "lost", "cancelled", "refenced"]
+    assert answers[-1].fence == newer.fence
+    assert await lab.look(SENIOR, fenced._replace(fence=newer.fence)) == [True]
+
+
+async def test_nobody_holds_by_a_look_what_is_anothers(lab):
+    claim = await lab.hold()
+    for stranger in (JUNIOR, SENIOR._replace(incarnation=2)):
+        assert await lab.look(stranger, claim) == [False]
+    assert await lab.look(SENIOR, claim._replace(fence=claim.fence - 1)) == [False]
+    assert await lab.look(SENIOR, claim) == [True]
+
+
+@pytest.mark.parametrize("way", ["offered", "swept", "released", "with a sibling"])
+async def test_a_look_is_not_enough_for_what_is_not_plainly_held(lab, way):
+    claim, _ = await lab.siblings() if way == "with a sibling" else (await lab.hold(), None)
+    if way == "released":
+        await lab.store.release(SENIOR, claim, "drain")
+    elif way != "with a sibling":
+        await lab.orphan(claim)
+    if way == "offered":
+        claim = await lab.offer(claim, SENIOR)
+    assert await lab.look(SENIOR, claim) == [False]
+
+
+async def test_siblings_converge_though_their_owners_only_look(lab, looks_only):
+    senior, junior = await lab.siblings()
+    assert (await renew_lot(lab, JUNIOR, junior))[0].status == "yielded"
+    (renewal,) = await renew_lot(lab, SENIOR, senior)
+    survivor = senior._replace(fence=renewal.fence or senior.fence)
+    assert await lab.look(SENIOR, survivor) == [True]
+
+
+async def test_what_vanished_from_redis_is_missed_when_its_record_is_looked_at(lab, examines_all):
+    claim = await lab.hold()
+    lab.raw.delete(lab.keys.call(lab.keys.partition_of("call"), "call"))
+    assert await lab.look(SENIOR, claim) == [True], "it is still said to be held"
+    assert (await renew_lot(lab, SENIOR, claim))[0].status == "unknown"
+
+
+async def test_a_look_is_enough_again_after_redis_lost_what_it_says_of_sessions(lab, looks_only):
+    claim = await lab.hold()
+    lab.raw.delete(lab.keys.partition(lab.keys.partition_of("call"))[6])
+    assert await renew_lot(lab, SENIOR, claim) == [RENEWED]
+    assert await lab.look(SENIOR, claim) == [True]
+
+
+async def test_the_first_renewal_on_another_server_looks_at_the_record(memory_lab, looks_only):
+    claim = await memory_lab.hold()
+    lab, lot = memory_lab, memory_lab.store.lot([Holding(SENIOR, claim)])
+    for _ in range(2):
+        lab.raw.delete(lab.keys.call(lab.keys.partition_of("call"), "call"))
+        ((renewal,),) = await lab.store.renew_many([lot])
+        assert renewal.status == "unknown"
+        claim = claim._replace(fence=(await lab.store.readopt(SENIOR, lab.held(claim))).fence)
+        lot = lab.store.lot([Holding(SENIOR, claim)])
+        assert await lab.store.renew_many([lot]) == [[RENEWED]]
+        lab.store._asker.link.server.seen("memory", f"another, after {claim.fence}", "6.2")
+
+
+async def test_each_tenth_renewal_looks_at_the_record(memory_lab):
+    claim = await memory_lab.hold()
+    seen = []
+    asker, ask = memory_lab.store._asker, memory_lab.store._asker.run_each
+
+    async def overhear(calls, **options):
+        seen.extend(call.script.name for call in calls)
+        return await ask(calls, **options)
+
+    asker.run_each = overhear
+    loop = asyncio.get_running_loop()
+    now_s = loop.time()
+    for interval in range(20):
+        loop.time = lambda at_s=now_s + interval * memory_lab.settings.lease_ttl / 3: at_s
+        await renew_lot(memory_lab, SENIOR, claim)
+    del loop.time
+    assert (seen.count("renew_held"), seen.count("renew")) == (18, 2)
 
 
 async def test_a_damaged_record_costs_no_other_session_its_lease(lab):

@@ -121,6 +121,7 @@ CORRUPTIONS = {
     "live, but not listed": lambda lab, key: lab.raw.delete(lab.keys.partition(0)[3]),
     "belongs to no record": lambda lab, key: lab.raw.hset(lab.keys.session(0, "stray"), "metadata", "{}"),
     "never expires": lambda lab, key: lab.raw.persist(lab.keys.call(0, "over")),
+    "said to be held": lambda lab, key: lab.raw.hset(lab.keys.partition(0)[6], "call/stray", "senior|1|9"),
     "listed for ever": lambda lab, key: lab.raw.delete(lab.keys.partition(0)[4]),
 }
 

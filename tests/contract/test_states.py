@@ -8,6 +8,7 @@ import itertools
 import pytest
 from conftest import needs_redis
 from harness.laboratory import JUNIOR, SENIOR, Laboratory
+from harness.legality import problems
 from harness.situations import SITUATIONS
 from harness.topologies import InProcess, OneServer
 from harness.wandering import Observatory, Seen, Walk
@@ -182,7 +183,10 @@ async def test_the_scripts_make_every_step_that_is_listed_and_no_other():
 async def test_no_late_or_superseded_asker_brings_a_session_where_it_should_not_be(seed):
     topology = InProcess()
     lab, observatory = await observed(topology)
-    await Walk(lab, seed).go(120)
+    walk = Walk(lab, seed)
+    await walk.go(120)
+    assert problems(lab) == []
+    assert walk.looks
     seen = observatory.take()
     assert len(seen) > 30
     Found().add(seen, f"seed {seed}")
@@ -199,6 +203,7 @@ async def test_nor_does_any_of_many_on_a_real_server():
         for seed in range(100, 160):
             lab, observatory = await observed(server)
             await Walk(lab, seed).go(300)
+            assert problems(lab) == []
             Found().add(observatory.take(), f"seed {seed}")
             await lab.store.close()
     finally:

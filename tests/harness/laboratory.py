@@ -12,6 +12,7 @@ from mediaflow.store import (
     Creation,
     Grant,
     Held,
+    Holding,
     InstanceReport,
     NewSession,
     Owner,
@@ -135,6 +136,12 @@ class Laboratory:
         assert (await self.store.accept(owner, offered)).status == "accepted"
         return offered
 
+    async def look(self, owner: Owner, *claims: Claim) -> list[bool]:
+        """Have leases renewed by a look alone; returns which were."""
+        lot = self.store.lot([Holding(owner, claim) for claim in claims])
+        reply = await self.store._asker.run(lot.call, timeout_s=2.0)
+        return [bool(extended) for extended in reply] * (len(claims) // len(reply))
+
     async def sweep(self, claim: Claim) -> int:
         return await self.store.sweep(
             self.keys.partition_of(claim.call_id), [SessionRef(claim.call_id, claim.session_id)]
@@ -245,6 +252,11 @@ class Laboratory:
     def contents(self) -> dict[bytes, tuple[bytes, bool]]:
         """Return what two equal states have in common: which keys expire, but not in how many milliseconds."""
         return {key: (dumped, ttl_ms > 0) for key, (dumped, ttl_ms) in self.snapshot().items()}
+
+    def said_of(self, claim: Claim) -> bytes | None:
+        """Return who is said to hold a session, of which nothing else can be said."""
+        held = self.keys.partition(self.keys.partition_of(claim.call_id))[6]
+        return self.raw.hget(held, f"{claim.call_id}/{claim.session_id}")
 
     def _leases(self, claim: Claim) -> str:
         return self.keys.partition(self.keys.partition_of(claim.call_id))[1]

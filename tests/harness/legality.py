@@ -6,6 +6,7 @@ Settled means: they have been there, and nothing half done is left.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from harness.laboratory import Laboratory, Record, parse_record
@@ -99,7 +100,7 @@ def problems(lab: Laboratory, *, settled: bool = False) -> list[str]:
 
 def _call_problems(lab: Laboratory, picture: Picture, call: StoredCall, *, settled: bool) -> list[str]:
     found: list[str] = []
-    _, leases, pending, calls, ended, _ = lab.keys.partition(call.partition)
+    _, leases, pending, calls, ended, *_ = lab.keys.partition(call.partition)
     alive = [name for name, record in call.records.items() if record.state in LIVE]
     named: set[str] = set()
     for session_id, record in call.records.items():
@@ -144,6 +145,27 @@ def _call_problems(lab: Laboratory, picture: Picture, call: StoredCall, *, settl
     return found
 
 
+def _misstatements(lab: Laboratory, picture: Picture, number: int, calls: Sequence[StoredCall]) -> list[str]:
+    """Who is said to hold a session alone has to be borne out by its record."""
+    borne_out: dict[bytes, bytes] = {}
+    for call in calls:
+        alive = {name: record for name, record in call.records.items() if record.state in LIVE}
+        for session_id, record in alive.items():
+            if (
+                len(alive) == 1
+                and record.state == "active"
+                and record.accepted
+                and record.fence >= call.fence
+            ):
+                claim = f"{record.owner}|{record.incarnation}|{record.fence}"
+                borne_out[f"{call.call_id}/{session_id}".encode()] = claim.encode()
+    return [
+        f"{member.decode()}: said to be held as {claim.decode()}, which its record does not bear out"
+        for member, claim in picture.fields(lab.keys.partition(number)[6]).items()
+        if borne_out.get(member) != claim
+    ]
+
+
 def _is_indexed(lab: Laboratory, picture: Picture, call: StoredCall) -> bool:
     """Tell whether a sweep or an assignment will come by, also for a session that has no record yet."""
     prefix = f"{call.call_id}/".encode()
@@ -156,8 +178,10 @@ def _is_indexed(lab: Laboratory, picture: Picture, call: StoredCall) -> bool:
 
 def _partition_problems(lab: Laboratory, picture: Picture, number: int, *, settled: bool) -> list[str]:
     found: list[str] = []
-    _, leases, pending, calls, ended, _ = lab.keys.partition(number)
-    known = {call.call_id: call.records for call in stored_calls(lab, picture) if call.partition == number}
+    _, leases, pending, calls, ended, *_ = lab.keys.partition(number)
+    stored = [call for call in stored_calls(lab, picture) if call.partition == number]
+    found += _misstatements(lab, picture, number, stored)
+    known = {call.call_id: call.records for call in stored}
     sessions = {session_id for records in known.values() for session_id in records}
     indexed = {member.decode() for key in (leases, pending) for member in picture.members(key)}
     indexed_sessions = {member.rpartition("/")[2] for member in indexed}

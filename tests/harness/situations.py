@@ -94,6 +94,32 @@ async def a_lease(lab: Laboratory) -> Request:
 
 
 @situation("renew")
+async def a_lease_of_which_nothing_is_said(lab: Laboratory) -> Request:
+    claim = await lab.hold()
+    lab.raw.delete(lab.keys.partition(0)[6])
+    return lambda: lab.store.renew(SENIOR, claim)
+
+
+@situation("renew_held")
+async def some_leases(lab: Laboratory) -> Request:
+    claims = [await lab.hold(call_id=f"call-{number}") for number in range(3)]
+    return lambda: lab.look(SENIOR, *claims)
+
+
+@situation("renew_held")
+async def a_lease_beside_one_that_was_lost(lab: Laboratory) -> Request:
+    held, lost = await lab.hold(), await lab.hold(call_id="other")
+    await lab.move(lost, JUNIOR)
+    return lambda: lab.look(SENIOR, held, lost)
+
+
+@situation("renew_held")
+async def a_lease_with_siblings(lab: Laboratory) -> Request:
+    senior, _ = await lab.siblings()
+    return lambda: lab.look(SENIOR, senior)
+
+
+@situation("renew")
 async def a_lease_for_a_new_fence(lab: Laboratory) -> Request:
     claim = await lab.hold()
     return lambda: lab.store.renew(SENIOR, claim, new_fence=True)

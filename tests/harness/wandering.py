@@ -96,11 +96,16 @@ class Observatory:
 
 
 class Walk:
-    """Asks a store for one thing after the other, drawn from a seed."""
+    """Asks a store for one thing after the other, drawn from a seed.
+
+    Attributes:
+        looks: How many leases were renewed by a look alone.
+    """
 
     def __init__(self, lab: Laboratory, seed: int) -> None:
         self._lab = lab
         self._random = random.Random(seed)
+        self.looks = 0
         self._claims: list[Claim] = []
         self._snapshots: list[dict[bytes, tuple[bytes, int]]] = []
 
@@ -129,7 +134,10 @@ class Walk:
             case 0 | 1 | 2:
                 await store.accept(owner, claim)
             case 3 | 4 | 5:
-                await store.renew(owner, claim, new_fence=self._random.random() < 0.2)
+                if self._random.random() < 0.2:
+                    await store.renew(owner, claim, new_fence=True)
+                else:
+                    await self._renew_twice(owner, claim)
             case 6:
                 await store.refuse(owner, claim, "no slot")
             case 7:
@@ -140,6 +148,14 @@ class Walk:
                 await store.complete(owner, claim)
             case _:
                 await store.readopt(owner, self._lab.held(claim))
+
+    async def _renew_twice(self, owner: Owner, claim: Claim) -> None:
+        """Renew by a look, then by the whole script: where the look was enough, that finds nothing else."""
+        (was_enough,) = await self._lab.look(owner, claim)
+        renewal = await self._lab.store.renew(owner, claim)
+        if was_enough:
+            assert renewal.status == "renewed", f"a look renewed what was {renewal.status}"
+            self.looks += 1
 
     async def _as_watchdog(self) -> None:
         claim, owner = self._somebody()

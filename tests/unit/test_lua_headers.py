@@ -112,7 +112,7 @@ def test_what_a_script_returns_is_named_in_its_header(name):
 def test_a_script_reads_no_argument_and_no_key_beyond_those_of_its_header(name):
     """Fixed positions only: what follows them, batch by batch, is counted by the contract tests."""
     text = scripts.load(name).plain
-    for array, unit in (("KEYS", {"partition": 6, "registry": 4}), ("ARGV", {"partition": 5, "registry": 2})):
+    for array, unit in (("KEYS", {"partition": 7, "registry": 4}), ("ARGV", {"partition": 5, "registry": 2})):
         named = re.sub(r",? ?\(.*?\)|,? \bthen\b.*", "", field_of(FILES[name], array)).split()
         size = len(named) + (unit.get(named[0], 1) - 1 if named else 0)
         highest = max((int(index) for index in re.findall(rf"\b{array}\[(\d+)\]", text)), default=0)

@@ -1,8 +1,8 @@
 -- Opens every script on a partition: its keys, its settings, its log.
--- KEYS: clock leases pending calls ended log …
+-- KEYS: clock leases pending calls ended log held …
 -- ARGV: cap_ms ttl_ms retention_ms hints_channel inbox_prefix …
 
-local CLOCK, LEASES, PENDING, CALLS, ENDED, LOG = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local CLOCK, LEASES, PENDING, CALLS, ENDED, LOG, HELD = unpack(KEYS, 1, 7)
 local CAP_MS, TTL_MS, RETENTION_MS = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local HINTS, INBOX = ARGV[4], ARGV[5]
 local LOG_LENGTH = 10000
@@ -13,3 +13,4 @@ redis.call('ZCARD', PENDING)
 redis.call('ZCARD', CALLS)
 redis.call('ZCARD', ENDED)
 redis.call('XLEN', LOG)
+redis.call('HLEN', HELD)

@@ -13,11 +13,11 @@ end
 
 -- A call is read once, also when several sessions of it are in one batch: later ones see what was decided for earlier.
 local calls_read = {}
-local function read_call(key, call_id, flat)
+local function read_call(key, call_id)
   local call = calls_read[key]
   if call then return call end
   call = {key = key, id = call_id, fence = 0, ended_by = '', sessions = {}}
-  flat = flat or redis.call('HGETALL', key)
+  local flat = redis.call('HGETALL', key)
   for i = 1, #flat, 2 do
     local name, value = flat[i], flat[i + 1]
     if name == 'fence' then
@@ -32,11 +32,35 @@ local function read_call(key, call_id, flat)
   return call
 end
 
+-- HELD says of a session, under call/session, by whom and under which fence it is held, if nothing else can be said of
+-- it: it runs, its call has no other live session, and there is no later fence. So its lease can be renewed without a
+-- look at the call. Each change of a record revokes first what is said of its call, and says it anew when all is done.
+
+local function claim(instance, incarnation, fence) return instance .. '|' .. incarnation .. '|' .. fence end
+
+local function say_who_holds(call)
+  local holder, number = nil, 0
+  for id, entry in pairs(call.sessions) do
+    if LIVE[entry.state] then holder, number = id, number + 1 end
+  end
+  local entry = number == 1 and call.sessions[holder]
+  if entry and entry.state == 'active' and entry.accepted and entry.fence == call.fence then
+    grant(call.id, 'HSET', HELD, call.id .. '/' .. holder,
+      claim(entry.owner, entry.incarnation, integer(entry.fence)))
+  else
+    grant(call.id)
+  end
+end
+
 local function put(call, session_id, entry)
+  for id, known in pairs(call.sessions) do
+    if id == session_id or LIVE[known.state] then revoke('HDEL', HELD, call.id .. '/' .. id) end
+  end
   call.sessions[session_id] = entry
   call.fence = math.max(call.fence, entry.fence)
   record('HSET', call.key, 'fence', integer(call.fence), 's:' .. session_id, table.concat({entry.state, entry.owner,
     entry.incarnation, entry.rank, integer(entry.fence), entry.accepted and '1' or '0', integer(entry.ended_ms)}, '|'))
+  say_who_holds(call)
 end
 
 -- Grows with every change of owner, also when Redis lost everything: time goes on without it.

@@ -6,7 +6,7 @@
 -- USES: partition batch time plan log seniority records
 -- FLAGS: allow-oom
 
-local owned, instance, incarnation = KEYS[7], ARGV[6], ARGV[7]
+local owned, instance, incarnation = KEYS[8], ARGV[6], ARGV[7]
 redis.call('SCARD', owned)
 local EVENTS = {takeover = 'session.takeover', handoff = 'session.handoff'}
 
@@ -50,7 +50,7 @@ end
 
 local results = {}
 for i = 8, #ARGV do
-  results[#results + 1] = accept(KEYS[2 * i - 8], KEYS[2 * i - 7], tonumber(ARGV[i]))
+  results[#results + 1] = accept(KEYS[2 * i - 7], KEYS[2 * i - 6], tonumber(ARGV[i]))
 end
 record('HSET', CLOCK, 'lease_ms', integer(lease_ms), 'wall_ms', integer(wall_ms))
 carry_out()

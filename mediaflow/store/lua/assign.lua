@@ -57,7 +57,7 @@ end
 
 local results = {}
 for i = 8, #ARGV, 5 do
-  local first = 7 + 3 * (i - 8) / 5
+  local first = 8 + 3 * (i - 8) / 5
   results[#results + 1] = assign(KEYS[first], KEYS[first + 1], KEYS[first + 2], ARGV[i], ARGV[i + 1], ARGV[i + 2],
     ARGV[i + 3], ARGV[i + 4])
 end

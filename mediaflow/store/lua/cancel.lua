@@ -5,12 +5,12 @@
 -- USES: partition time plan log seniority records endings
 -- FLAGS: allow-oom
 
-local call_key, idempotency_key, call_id, reason = KEYS[7], KEYS[8], ARGV[6], ARGV[7]
+local call_key, idempotency_key, call_id, reason = KEYS[8], KEYS[9], ARGV[6], ARGV[7]
 
 redis.call('HLEN', idempotency_key)
 local call = read_call(call_key, call_id)
 if next(call.sessions) == nil then return {'unknown'} end
-for i = 9, #KEYS do redis.call('HLEN', KEYS[i]) end
+for i = 10, #KEYS do redis.call('HLEN', KEYS[i]) end
 
 local ended = 0
 for i = 8, #ARGV do
@@ -18,7 +18,7 @@ for i = 8, #ARGV do
   local entry = call.sessions[session_id]
   if entry and LIVE[entry.state] then
     ended = ended + 1
-    finish(call, session_id, KEYS[i + 1], 'cancelled', 'cancelled', reason)
+    finish(call, session_id, KEYS[i + 2], 'cancelled', 'cancelled', reason)
     mark_ended(call, session_id)
     if entry.owner ~= '' then announce('PUBLISH', INBOX .. entry.owner, 'hint ' .. session_id) end
   end

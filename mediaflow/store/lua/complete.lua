@@ -5,7 +5,7 @@
 -- USES: partition time plan log seniority records endings
 -- FLAGS: allow-oom
 
-local call_key, session_key, idempotency_key, owned = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local call_key, session_key, idempotency_key, owned = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local call_id, session_id, instance, incarnation, fence = ARGV[6], ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10])
 
 redis.call('SCARD', owned)
@@ -24,7 +24,7 @@ if not owned_by(entry, instance, incarnation) then return {'lost'} end
 if fence < entry.fence then return {'refenced', integer(entry.fence)} end
 
 local sibling_keys, missing = {}, {}
-for i = 11, #ARGV do sibling_keys[ARGV[i]] = KEYS[i] end
+for i = 11, #ARGV do sibling_keys[ARGV[i]] = KEYS[i + 1] end
 for sibling_id, sibling in pairs(call.sessions) do
   if sibling_id ~= session_id and LIVE[sibling.state] then
     if not sibling_keys[sibling_id] then

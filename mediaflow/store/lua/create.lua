@@ -5,7 +5,7 @@
 -- RETURNS: created|existing|repeated session_id first_created state owner incarnation fence accepted, or: conflict, or: absent
 -- USES: partition time plan log seniority records
 
-local call_key, session_key, idempotency_key, owned = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local call_key, session_key, idempotency_key, owned = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local call_id, session_id, field, digest, metadata = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local instance, incarnation, rank = ARGV[11], ARGV[12], ARGV[13]
 local may_queue, trace, account = ARGV[14] == '1', ARGV[15], ARGV[16]

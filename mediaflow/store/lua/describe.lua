@@ -4,7 +4,7 @@
 -- RETURNS: for each session: session_id state owner incarnation fence ended_ms lease_remaining_ms
 -- USES: partition time plan seniority records
 
-local call = read_call(KEYS[7], ARGV[6])
+local call = read_call(KEYS[8], ARGV[6])
 local results = {}
 for session_id, entry in pairs(call.sessions) do
   local expires_ms = redis.call('ZSCORE', LEASES, call.id .. '/' .. session_id)

@@ -6,7 +6,7 @@
 -- USES: partition time plan log seniority records
 -- FLAGS: allow-oom
 
-local call_key, session_key, idempotency_key, owned = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local call_key, session_key, idempotency_key, owned = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local instance, incarnation, rank = ARGV[6], ARGV[7], ARGV[8]
 local call_id, session_id, fence = ARGV[9], ARGV[10], tonumber(ARGV[11])
 local metadata, checkpoint, checkpoint_number, details = ARGV[12], ARGV[13], ARGV[14], ARGV[15]

@@ -6,7 +6,7 @@
 -- USES: partition batch time plan log seniority records endings
 -- FLAGS: allow-oom
 
-local owned, instance, incarnation, max_attempts = KEYS[7], ARGV[6], ARGV[7], tonumber(ARGV[8])
+local owned, instance, incarnation, max_attempts = KEYS[8], ARGV[6], ARGV[7], tonumber(ARGV[8])
 redis.call('SCARD', owned)
 local CAUSES = {release = 'handoff', fail = 'retry'}
 
@@ -60,7 +60,7 @@ end
 
 local results, waiting = {}, false
 for i = 9, #ARGV, 4 do
-  local first = 8 + 3 * (i - 9) / 4
+  local first = 9 + 3 * (i - 9) / 4
   local result = relinquish(KEYS[first], KEYS[first + 1], KEYS[first + 2],
     tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]))
   results[#results + 1] = result

@@ -1,4 +1,5 @@
--- Extend leases, check for siblings and hear of a cancel, for a batch of sessions of one owner.
+-- Extend leases, check for siblings and hear of a cancel, for a batch of sessions of one owner: `renew_held` does the
+-- same where there is nothing to find.
 -- KEYS: partition owned, then for each session: call session
 -- ARGV: partition instance incarnation rank, then for each session: fence, with a minus sign if a new one is wanted
 -- RETURNS: for each session: the word renewed alone; or a list: refenced fence; lost overlap_ms; cancelled;
@@ -6,7 +7,7 @@
 -- USES: partition batch time plan log seniority records endings
 -- FLAGS: allow-oom
 
-local owned, instance, incarnation, rank = KEYS[7], ARGV[6], ARGV[7], ARGV[8]
+local owned, instance, incarnation, rank = KEYS[8], ARGV[6], ARGV[7], ARGV[8]
 redis.call('SCARD', owned)
 
 local function give_up(call, session_id, session_key, entry)
@@ -29,7 +30,10 @@ local function hold(call, session_id, entry, fence)
   add('ZADD', LEASES, integer(lease_ms + TTL_MS), member)
   -- Each time: the set expires by the wall clock, so a jump of that clock can have taken it away.
   add('SADD', owned, member)
-  if entry.state == 'active' and entry.accepted and entry.fence == fence then return end
+  if entry.state == 'active' and entry.accepted and entry.fence == fence then
+    say_who_holds(call)
+    return
+  end
   if entry.state == 'pending' or not entry.accepted then
     log('session.activated', call.id, session_id, instance, fence, 'renewed late')
   end
@@ -72,35 +76,11 @@ local function renew(call, session_key, session_id, fence, want_new_fence)
   return 'renewed'
 end
 
--- What nearly every renewal finds: the call has this session alone, held as the caller says. Such a record need not be
--- taken apart: it is the text that it has to be. A fence with a minus sign is nowhere recorded.
-local HELD, RUNNING = table.concat({'active', instance, incarnation, rank, ''}, '|'), '|1|0'
-local function is_as_claimed(flat, session_id, fence)
-  if #flat ~= 4 then return false end
-  local at = flat[1] == 'fence' and 1 or 3  -- Redis tells the fields of a hash in any order
-  return flat[at + 1] == fence and flat[5 - at] == HELD .. fence .. RUNNING and flat[4 - at] == 's:' .. session_id
-end
-
-local results, leases, members = {}, {'ZADD', LEASES}, {'SADD', owned}
-local expires_at = integer(lease_ms + TTL_MS)
+local results = {}
 for i = 9, #ARGV do
-  local call_key, session_key, fence = KEYS[2 * i - 10], KEYS[2 * i - 9], ARGV[i]
-  local call_id, session_id = call_of(call_key), session_of(session_key)
-  local flat = not calls_read[call_key] and redis.call('HGETALL', call_key)
-  if flat and is_as_claimed(flat, session_id, fence) then
-    local member = call_id .. '/' .. session_id
-    leases[#leases + 1], leases[#leases + 2] = expires_at, member
-    members[#members + 1] = member
-    results[#results + 1] = 'renewed'
-  else
-    local claimed = tonumber(fence)
-    results[#results + 1] =
-      renew(read_call(call_key, call_id, flat), session_key, session_id, math.abs(claimed), claimed < 0)
-  end
-end
-if #members > 2 then
-  add(unpack(leases))
-  add(unpack(members))
+  local call_key, session_key, fence = KEYS[2 * i - 9], KEYS[2 * i - 8], tonumber(ARGV[i])
+  local call = read_call(call_key, call_of(call_key))
+  results[#results + 1] = renew(call, session_key, session_of(session_key), math.abs(fence), fence < 0)
 end
 add('PEXPIRE', owned, RETENTION_MS)
 record('HSET', CLOCK, 'lease_ms', integer(lease_ms), 'wall_ms', integer(wall_ms))

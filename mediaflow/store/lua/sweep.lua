@@ -6,7 +6,7 @@
 -- USES: partition time plan log seniority records endings
 -- FLAGS: allow-oom
 
-local owned, max_takeovers, instance = KEYS[7], tonumber(ARGV[6]), ARGV[7]
+local owned, max_takeovers, instance = KEYS[8], tonumber(ARGV[6]), ARGV[7]
 local before_incarnation, reason = tonumber(ARGV[8]), ARGV[9]
 redis.call('SCARD', owned)
 
@@ -39,6 +39,7 @@ local function sweep(call_key, session_key, idempotency_key, call_id, session_id
     -- An index that points to nothing live: what is left of a script that was cut off is put in order here.
     let_expire('PEXPIRE', session_key, entry and RETENTION_MS or 0)
     close_if_over(call, idempotency_key)
+    revoke('HDEL', HELD, member)
     remove('ZREM', LEASES, member)
     remove('ZREM', PENDING, member)
     return 'gone'
@@ -70,7 +71,7 @@ end
 
 local results = {}
 for i = 10, #ARGV, 2 do
-  local first = 8 + 3 * (i - 10) / 2
+  local first = 9 + 3 * (i - 10) / 2
   results[#results + 1] = sweep(KEYS[first], KEYS[first + 1], KEYS[first + 2], ARGV[i], ARGV[i + 1])
 end
 record('HSET', CLOCK, 'lease_ms', integer(lease_ms), 'wall_ms', integer(wall_ms))

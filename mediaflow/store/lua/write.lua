@@ -5,7 +5,7 @@
 -- USES: partition time plan seniority records
 -- FLAGS: allow-oom
 
-local call_key, session_key = KEYS[7], KEYS[8]
+local call_key, session_key = KEYS[8], KEYS[9]
 local field, call_id, session_id, instance, incarnation = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local fence, number, value = tonumber(ARGV[11]), ARGV[12], ARGV[13]
 
