@@ -93,9 +93,13 @@ class Lost(NamedTuple):
 
 
 class Hinted(NamedTuple):
-    """Something changed: sessions became pending, or (``registry``) an instance came, went or has room."""
+    """Something changed: sessions became pending, or (``registry``) an instance came, went or has room.
+
+    ``draining`` is the instance that began to drain, if that is it.
+    """
 
     registry: bool
+    draining: str = ""
 
 
 class Ticked(NamedTuple):
@@ -158,6 +162,7 @@ class Vigil:
         reached: Incarnations that we have been connected to.
         dead: Incarnations that are dead though the registry may show them.
         beats_at_s: When the last heartbeat of each instance came.
+        draining_at_s: When we heard of instances that they drain, until the registry shows it.
         owed: What is to be done, in order; of one kind for one instance the newest stands, for it covers the older.
     """
 
@@ -173,6 +178,7 @@ class Vigil:
     reached: Mapping[str, int] = field(default_factory=dict[str, int])
     dead: Mapping[str, Death] = field(default_factory=dict[str, Death])
     beats_at_s: Mapping[str, float] = field(default_factory=dict[str, float])
+    draining_at_s: Mapping[str, float] = field(default_factory=dict[str, float])
     owed: Mapping[tuple[type[Duty], str], Duty] = field(default_factory=dict[tuple[type[Duty], str], Duty])
 
     @property
@@ -185,9 +191,9 @@ class Vigil:
         return self.generation is not None and now_s >= self.sweep_from_s
 
     def may_place(self, instance_id: str) -> bool:
-        """Tell whether an instance may be given sessions, as far as its being alive is concerned."""
+        """Tell whether an instance may be given sessions, as far as more is known of it than the registry showed."""
         beat_at_s = self.beats_at_s.get(instance_id)
-        if beat_at_s is None or self.polled_at_s - beat_at_s > QUIET_S:
+        if beat_at_s is None or self.polled_at_s - beat_at_s > QUIET_S or instance_id in self.draining_at_s:
             return False
         return not self.is_dead(instance_id)
 
@@ -219,8 +225,8 @@ def step(vigil: Vigil, event: VigilEvent, now_s: float) -> Vigil:
             return _answered(vigil, generation, now_s)
         case Lost():
             return replace(vigil, generation=None)
-        case Hinted(registry):
-            return _hinted(vigil, registry=registry, now_s=now_s)
+        case Hinted():
+            return _hinted(vigil, event, now_s)
         case Ticked():
             return _ticked(vigil, event, now_s)
         case Polled(seen, took_s):
@@ -248,12 +254,15 @@ def _answered(vigil: Vigil, generation: int, now_s: float) -> Vigil:
     )
 
 
-def _hinted(vigil: Vigil, *, registry: bool, now_s: float) -> Vigil:
+def _hinted(vigil: Vigil, event: Hinted, now_s: float) -> Vigil:
     tick_at_s = min(vigil.tick_at_s, max(now_s, vigil.ticked_at_s + MIN_TICK_INTERVAL_S))
     poll_at_s = vigil.poll_at_s
-    if registry:
+    if event.registry:
         poll_at_s = min(poll_at_s, max(now_s, vigil.poll_from_s))
-    return replace(vigil, tick_at_s=tick_at_s, poll_at_s=poll_at_s)
+    draining_at_s = vigil.draining_at_s
+    if event.draining:
+        draining_at_s = {**draining_at_s, event.draining: now_s}
+    return replace(vigil, tick_at_s=tick_at_s, poll_at_s=poll_at_s, draining_at_s=draining_at_s)
 
 
 def _ticked(vigil: Vigil, event: Ticked, now_s: float) -> Vigil:
@@ -287,6 +296,8 @@ def _polled(vigil: Vigil, seen: Sequence[Seen], took_s: float, now_s: float) -> 
         poll_from_s=now_s + max(MIN_POLL_INTERVAL_S, PAUSE_PER_POLL * took_s),
         incarnations=incarnations,
         beats_at_s=beats_at_s,
+        # What was heard while the registry was being read, it need not show yet.
+        draining_at_s={name: at_s for name, at_s in vigil.draining_at_s.items() if at_s > now_s - took_s},
         reached={name: number for name, number in vigil.reached.items() if incarnations.get(name) == number},
         dead={
             name: death

@@ -55,8 +55,11 @@ class Bus(Part):
     async def changes(self) -> AsyncIterator[Changed]:
         """Listen for hints that something changed."""
         async for message in self._listen(self._keys.hints_channel, "hints"):
-            if message is None or message in CHANGES:
-                yield Changed(message or "resync")
+            kind, _, name = (message or "resync").partition(" ")
+            if kind == "draining" and name:
+                yield Changed("instances", draining=name)
+            elif message is None or message in CHANGES:
+                yield Changed(kind)
 
     async def _listen(self, channel: str, kind: str) -> AsyncIterator[str | None]:
         """Yield messages of a channel; None after each (re)connection, which are counted by ``kind``."""

@@ -391,6 +391,12 @@ class Hint(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """Message to balancers, watchdogs and consoles. ``what`` is ``pending``, ``instances`` or ``resync``."""
+    """Message to balancers, watchdogs and consoles.
+
+    Attributes:
+        what: ``pending``, ``instances`` or ``resync``.
+        draining: Of instances, the one that began to drain; empty if that is not what changed.
+    """
 
     what: str
+    draining: str = ""

@@ -131,7 +131,7 @@ class Watchdog:
 
     async def _listen(self) -> None:
         async for change in self._store.changes():
-            self._tell(Hinted(registry=change.what != "pending"))
+            self._tell(Hinted(registry=change.what != "pending", draining=change.draining))
 
     async def _watch(self, attendance: Attendance) -> None:
         while True:

@@ -84,7 +84,7 @@ async def test_everyone_hears_that_an_instance_came_filled_up_drains_and_went(la
         await lab.store.heartbeat(report(**known, used=10))
         assert await following() == Changed("instances")
         await lab.store.heartbeat(report(**known, state="draining"))
-        assert await following() == Changed("instances")
+        assert await following() == Changed("instances", draining="one")
         await lab.store.leave("one", beat.incarnation, "drained")
         assert await following() == Changed("instances")
 

@@ -217,6 +217,16 @@ def test_hints_of_a_fleet_that_takes_long_to_read_do_not_have_it_read_all_the_ti
     assert slow.poll_at_s == pytest.approx(10.0 + POLL_INTERVAL_S)
 
 
+def test_who_says_that_it_drains_is_given_nothing_though_the_registry_was_read_before():
+    vigil = after((0.0, Answered(1)), (1.0, Polled([seen(7, beat_at_s=0.9)])))
+    assert vigil.may_place("a")
+    vigil = after((1.01, Hinted(registry=True, draining="a")), vigil=vigil)
+    assert not vigil.may_place("a")
+    was_under_way = after((1.02, Polled([seen(7, beat_at_s=0.9)], took_s=0.05)), vigil=vigil)
+    assert not was_under_way.may_place("a")
+    assert after((1.1, Polled([seen(7, beat_at_s=1.01)], took_s=0.05)), vigil=was_under_way).may_place("a")
+
+
 times = st.floats(0, 100, allow_nan=False)
 events = st.one_of(
     st.builds(Answered, st.integers(1, 3)),

@@ -27,6 +27,11 @@ local drains = state == 'draining' and not (known and known.state == 'draining')
 if joined then log('instance.joined', '', '', instance, 0, '') end
 if drains then log('instance.draining', '', '', instance, 0, '') end
 -- Only what changes decisions is worth a message to every balancer and watchdog.
-if joined or drains or (known.free == 0) ~= (free == 0) then announce('PUBLISH', HINTS, 'instances') end
+-- Who drains is named: it gives its sessions away next, and they shall not be given back to it.
+if drains then
+  announce('PUBLISH', HINTS, 'draining ' .. instance)
+elseif joined or (known.free == 0) ~= (free == 0) then
+  announce('PUBLISH', HINTS, 'instances')
+end
 carry_out()
 return {'alive', integer(incarnation)}
