@@ -104,6 +104,15 @@ def length_of(head: bytes) -> int:
     return int(head[at + 17 :].split(b"\r\n", 1)[0])
 
 
+def body_of(received: bytes) -> bytes | None:
+    """Return the body of an answer; None if it is not whole yet. Raises as :func:`length_of`."""
+    head_end = received.find(_HEAD_END)
+    if head_end < 0:
+        return None
+    first = head_end + len(_HEAD_END)
+    return None if len(received) - first < length_of(received[:head_end]) else received[first:]
+
+
 class Run:
     """What all connections share: how many requests are still to be sent, and what came of those that were."""
 
@@ -169,16 +178,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take in an answer once it is whole, and ask again."""
         received = self._received = self._received + data if self._received else data
-        head_end = received.find(_HEAD_END)
-        if head_end < 0:
-            return
-        first = head_end + 4
-        if len(received) - first < length_of(received[:head_end]):
+        body = body_of(received)
+        if body is None:
             return
         now_ns = time.perf_counter_ns()
         self._received = b""
         self._is_asking = False
-        body = received[first:]
         self._run.note(now_ns - self._sent_at_ns, int(received[9:12]), body)
         self._send(body)
 
