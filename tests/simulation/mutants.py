@@ -130,6 +130,14 @@ MUTANTS = (
         "  if not LIVE[entry.state] or entry.fence >= fence then return {'lost'} end",
         "",
         "readoption puts a session over its tombstone, or over a newer owner",
+        first=300,  # it takes an owner that readopts what was ended or taken over since: 311 has one
+    ),
+    Mutant(
+        "holder-not-revoked",
+        f"{LUA}/_records.lua",
+        "if id == session_id or LIVE[known.state] then revoke('HDEL', HELD, call.id .. '/' .. id) end",
+        "",
+        "who held a session is still said to hold it when its record has changed",
     ),
     Mutant(
         "released-keeps-owner",
