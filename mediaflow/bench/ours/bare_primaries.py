@@ -132,7 +132,10 @@ async def _main(number: int, rounds: int, pids: Sequence[int]) -> None:
     for primary in link.primaries():
         await primary.command("FLUSHALL")
     started = await Lap.of(number, pids, lambda: starts.run(1))
-    await renew(store, _started_anew(held, starts.replies), 1)
+    started_anew = _started_anew(held, starts.replies)
+    await renew(store, started_anew, 1)
+    recorder.taken()  # the first on a server examines the records; what follows is asked again and again
+    await renew(store, started_anew, 1)
     renewals = _Replay(link, recorder.taken(), _RENEWALS_AT_ONCE)
     renewed = await Lap.of(number * rounds, pids, lambda: renewals.run(rounds))
     answers = set(chain.from_iterable(renewals.replies))
