@@ -2,6 +2,7 @@
 -- Its order makes every prefix of it legal, should a command fail all the same: an index may name what its
 -- record does not bear out (whoever follows an index checks the record), but no record lacks its index, and
 -- what is half done is still named by one, so that the next sweep finds it and does the rest.
+-- What is said of a record, and believed without a look at it, is revoked before it changes and granted when all is done.
 
 local additions, revocations, records, expiries, removals, grants, notices = {}, {}, {}, {}, {}, {}, {}
 
