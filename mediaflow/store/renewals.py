@@ -89,7 +89,7 @@ class Renewals(Batches):
     async def _look(self, lots: Sequence[Lot], timeout_s: float) -> Sequence[Any]:
         """Renew by one look what can be; returns Redis's replies, and None for lots that are all to be examined."""
         await self._ensure_claimed(timeout_s)
-        turn = int(asyncio.get_running_loop().time() / (self._settings.lease_ttl / 3))
+        turn = int(asyncio.get_running_loop().time() / self._settings.renew_interval_s)
         looked_at = [lot.call.script.name == _HELD and not self._has_to_examine(lot, turn) for lot in lots]
         calls = [lot.call for lot in compress(lots, looked_at)]
         replies = iter(await self._asker.run_each(calls, timeout_s=timeout_s) if calls else ())

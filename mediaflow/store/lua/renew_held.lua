@@ -26,7 +26,8 @@ end
 local extended = #members - 2
 if extended > 0 then
   add(unpack(leases))
-  -- The set expires by the wall clock, so a jump of that clock can have taken it away.
+  -- The set expires by the wall clock, so a jump of that clock can have taken it away. What this misses of a
+  -- set that others began anew, `renew` puts back.
   if known < extended then add(unpack(members)) end
   add('PEXPIRE', owned, RETENTION_MS)
 end
