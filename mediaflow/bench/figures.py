@@ -48,15 +48,20 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median=quantile(values, 0.5), low=min(values), high=max(values))
 
 
-def advantage(pair: Pair, better: str) -> float:
+def advantage(pair: Pair, better: str) -> float | None:
     """Return how many times better ours is than the other: above 1 is in our favour, whatever is counted.
 
-    Infinite where the worse of the two is nothing to divide by, and 1 where both are.
+    None where there is no such number: one of the two is nothing, or less, as memory is that was given back.
     """
     good, bad = (pair.other, pair.ours) if better == "lower" else (pair.ours, pair.other)
-    if bad == 0:
-        return math.inf if good else 1.0
-    return good / bad
+    return good / bad if good > 0 and bad > 0 else None
+
+
+def advantages(pairs: Iterable[Pair], better: str) -> Spread | None:
+    """Return the spread of :func:`advantage`, or None where not all pairs have one."""
+    found = [advantage(pair, better) for pair in pairs]
+    known = [ratio for ratio in found if ratio is not None]
+    return spread(known) if known and len(known) == len(found) else None
 
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:

@@ -58,6 +58,8 @@ def _ratios(drawing: Any, lines: Sequence[Line]) -> Any:
     figure, axes = drawing.subplots(figsize=(8, 1.2 + 0.35 * len(lines)))
     for at, line in enumerate(reversed(lines)):
         ratio, colour = line.advantage, _LIMIT if line.is_limit else _OURS
+        if ratio is None:
+            continue
         axes.plot(
             [ratio.low, ratio.high], [at, at], color=colour, linewidth=4, alpha=0.4, solid_capstyle="round"
         )

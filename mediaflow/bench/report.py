@@ -9,12 +9,15 @@ from rich.text import Text
 
 from mediaflow.bench.conditions import Conditions
 from mediaflow.bench.contest import Contest, Metric
-from mediaflow.bench.figures import TIE, Pair, Spread, advantage, spread
+from mediaflow.bench.figures import TIE, Pair, Spread, advantages, spread
 from mediaflow.bench.match import Duel
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """Ours against one other in one metric: medians, spreads, and how many times better ours is."""
+    """Ours against one other in one metric: medians, spreads, and how many times better ours is.
+
+    ``advantage``: None where a figure is nothing, and a ratio no number.
+    """
 
     contest: str
     size: int
@@ -27,7 +30,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     is_limit: bool
     ours: Spread
     other: Spread
-    advantage: Spread
+    advantage: Spread | None
     pairs: list[Pair]
 
 
@@ -114,7 +117,7 @@ def _line(contest: Contest, duel: Duel, metric: Metric, pairs: list[Pair]) -> Li
         is_limit=duel.is_limit,
         ours=spread([pair.ours for pair in pairs]),
         other=spread([pair.other for pair in pairs]),
-        advantage=spread([advantage(pair, metric.better) for pair in pairs]),
+        advantage=advantages(pairs, metric.better),
         pairs=pairs,
     )
 
@@ -154,12 +157,17 @@ def _table(lines: Sequence[Line]) -> Table:
 
 
 def _times(line: Line) -> Text:
-    ratio = line.advantage.median
-    style = "" if line.is_limit else "green" if ratio >= TIE else "red" if ratio <= 1 / TIE else "dim"
-    told = Text(f"{ratio:.2g} ×", style)
+    ratio = line.advantage
+    if ratio is None:
+        return Text("–", "dim")
+    told = Text(f"{ratio.median:.2g} ×", "" if line.is_limit else _style(ratio.median))
     if len(line.pairs) > 1:
-        told.append(f" ({line.advantage.low:.2g}–{line.advantage.high:.2g})", "dim")
+        told.append(f" ({ratio.low:.2g}–{ratio.high:.2g})", "dim")
     return told
+
+
+def _style(ratio: float) -> str:
+    return "green" if ratio >= TIE else "red" if ratio <= 1 / TIE else "dim"
 
 
 def figure(value: float, unit: str) -> str:

@@ -1,12 +1,10 @@
 """The ratios that the bench tells: from pairs, in whoever's favour they are."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaflow.bench.figures import Pair, advantage, percentiles_ms, quantile, spread
+from mediaflow.bench.figures import Pair, advantage, advantages, percentiles_ms, quantile, spread
 
 some = st.lists(st.floats(min_value=0, max_value=1e9), min_size=1)
 above_nothing = st.floats(min_value=1e-6, max_value=1e6)
@@ -41,10 +39,16 @@ def test_above_one_is_in_our_favour_whatever_is_counted():
     assert advantage(Pair(6, 2), "lower") == pytest.approx(1 / 3)
 
 
-def test_against_nothing_there_is_no_number():
-    assert advantage(Pair(0, 5), "lower") == math.inf
-    assert advantage(Pair(5, 0), "higher") == math.inf
-    assert advantage(Pair(0, 0), "lower") == advantage(Pair(0, 0), "higher") == 1
+@pytest.mark.parametrize("better", ["lower", "higher"])
+@pytest.mark.parametrize("pair", [Pair(0, 5), Pair(5, 0), Pair(0, 0), Pair(-1, 5)])
+def test_against_nothing_there_is_no_number(pair, better):
+    assert advantage(pair, better) is None
+
+
+def test_ratios_are_told_where_each_pair_has_one():
+    assert advantages([Pair(1, 2), Pair(1, 4)], "lower") == spread([2, 4])
+    assert advantages([Pair(1, 2), Pair(0, 4)], "lower") is None
+    assert advantages([], "lower") is None
 
 
 @given(above_nothing, above_nothing)

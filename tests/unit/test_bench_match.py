@@ -2,15 +2,19 @@
 
 import asyncio
 import io
+import re
 
+import msgspec
+import pytest
 from harness.measured import CONDITIONS, FakeStage, contest, measuring
 from rich.console import Console
 
 from mediaflow.bench import match
 from mediaflow.bench.contest import Bound, Contestant
 from mediaflow.bench.match import play, turns
+from mediaflow.bench.plot import plot
 from mediaflow.bench.program import ProgramError
-from mediaflow.bench.report import conditions_line, drawn, figure, report
+from mediaflow.bench.report import Report, conditions_line, drawn, figure, report
 from mediaflow.bench.stage import Unfit
 
 
@@ -104,6 +108,18 @@ async def test_the_report_shows_medians_the_ratio_with_its_spread_and_who_is_mis
     assert "× (3–4)" in said
     assert "their lock: collapsed\nours in that round: p50 2 ms" in said
     assert "arq missing" in conditions_line(CONDITIONS)
+
+
+async def test_a_figure_that_is_nothing_leaves_a_report_that_can_be_read_back_and_drawn(tmp_path):
+    made = contest(measuring("ours", 0.0), measuring("theirs", 4096.0))
+    told = report(CONDITIONS, [(made, await played(made, FakeStage(), 1))])
+    assert msgspec.json.decode(msgspec.json.encode(told), type=Report) == told
+    screen = io.StringIO()
+    for part in drawn(told, {"race": "who is first"}):
+        Console(file=screen, width=100).print(part)
+    assert re.search(r"0 ms +4,096 ms +– +theirs", screen.getvalue())
+    pytest.importorskip("matplotlib")
+    assert plot(told, tmp_path)
 
 
 def test_figures_have_three_digits():
