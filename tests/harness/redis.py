@@ -75,15 +75,19 @@ class RedisServer:
         self._process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline_s = time.monotonic() + START_WITHIN_S
         while True:
-            try:
-                if self.command("PING") == b"PONG":
-                    return
-            except (OSError, RuntimeError):
-                pass  # not there yet, or still reading what it persisted
+            if self.answers():
+                return
             log = self._folder / "redis.log"
             if self._process.poll() is not None or time.monotonic() > deadline_s:
                 raise RuntimeError(f"redis-server did not start:\n{log.read_text() if log.exists() else ''}")
             time.sleep(0.01)
+
+    def answers(self) -> bool:
+        """Whether it is there, and not still reading what it persisted."""
+        try:
+            return self.running and not self.frozen and self.command("PING") == b"PONG"
+        except (OSError, RuntimeError):
+            return False
 
     def stop(self) -> None:
         """End it like a crash (SIGKILL): what it did not persist is gone."""

@@ -115,6 +115,11 @@ class Sentinel:
         found = self.ask("GET-MASTER-ADDR-BY-NAME", "mymaster")
         return int(found[1]) if found else 0
 
+    def config_epoch(self) -> int:
+        """Return the number of the last failover that it knows, 0 before the first."""
+        told = self.ask("MASTER", "mymaster") or []
+        return int(dict(zip(told[::2], told[1::2], strict=True)).get(b"config-epoch", 0))
+
     def agrees(self) -> bool:
         """Whether it sees enough others to have a failover decided and carried out."""
         return str(self.ask("CKQUORUM", "mymaster")).startswith(("OK", "b'OK"))
@@ -189,6 +194,14 @@ class SentinelTrio:
             self.primary.port not in (ports := {one.primary_port() for one in self.sentinels})
             and len(ports) == 1
         )
+
+    def epoch(self) -> int:
+        """Return a number that each failover makes greater."""
+        return max(one.config_epoch() for one in self.sentinels)
+
+    def is_at_rest(self) -> bool:
+        """Whether no server takes writes that the primary does not know of."""
+        return sum(map(_is_primary, self.servers)) == 1
 
     def close(self) -> None:
         for one in (*self.sentinels, *self.servers):
@@ -288,6 +301,15 @@ class SixNodeCluster:
             for server in running
         )
 
+    def epoch(self) -> int:
+        """Return a number that each failover makes greater."""
+        told = b" ".join(one.command("CLUSTER", "INFO") for one in self.servers if one.answers())
+        return max(int(epoch) for epoch in re.findall(rb"cluster_current_epoch:(\d+)", told))
+
+    def is_at_rest(self) -> bool:
+        """Whether no server takes writes that the primaries do not know of."""
+        return sum(map(_is_primary, self.servers)) == 3
+
     def _whole(self) -> bool:
         return all(b"cluster_state:ok" in one.command("CLUSTER", "INFO") for one in self.servers) and all(
             _online_replicas(one) == 1 for one in self.primaries
@@ -299,6 +321,10 @@ class SixNodeCluster:
 
 
 TOPOLOGIES = {"memory": InProcess, "redis": OneServer, "cluster": SixNodeCluster, "sentinel": SentinelTrio}
+
+
+def _is_primary(server: RedisServer) -> bool:
+    return server.answers() and b"role:master" in server.command("INFO", "replication")
 
 
 def _online_replicas(server: RedisServer) -> int:
