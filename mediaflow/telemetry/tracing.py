@@ -24,6 +24,7 @@ log: Any = structlog.get_logger("mediaflow.tracing")
 Kind = Literal["server", "client", "consumer"]
 _OTLP = "otlp"
 _OTLP_HTTP = "otlp_proto_http"
+_UNKNOWN = object()
 _WISHES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -191,7 +192,16 @@ def _tracer() -> "Tracer":
 
 def _is_recorded() -> bool:
     """Tell whether spans go anywhere: without a provider the API hands them to one that drops them."""
+    if getattr(_api(), "_TRACER_PROVIDER", _UNKNOWN) is None and not _is_provider_named():
+        # Asked for it, the API would look into the environment each time: a tenth of what a call costs an instance.
+        return False
     return not isinstance(_api().get_tracer_provider(), _api().ProxyTracerProvider)
+
+
+@functools.cache
+def _is_provider_named() -> bool:
+    """Tell whether the API is to load a provider by itself when it is first asked for one."""
+    return "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
 
 
 @functools.cache

@@ -32,7 +32,7 @@ def spans(monkeypatch):
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)  # which can be set but once in a process
     yield lambda: {span.name: span for span in exporter.get_finished_spans()}
     provider.shutdown()
 
@@ -99,6 +99,17 @@ async def test_the_balancer_carries_the_trace_on_and_an_instance_takes_it_up(sta
     await eventually(lambda: "session start" in spans(), 5)
     assert spans()["POST /calls/{callId}"].parent.span_id == spans()["place"].context.span_id
     assert {f"{span.context.trace_id:032x}" for span in spans().values()} == {TRACE_ID}
+
+
+def test_a_provider_that_the_environment_names_records_spans(monkeypatch):
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    tracing._is_provider_named.cache_clear()
+    assert not tracing.has_use_for("")
+    monkeypatch.setenv("OTEL_PYTHON_TRACER_PROVIDER", "sdk_tracer_provider")
+    tracing._is_provider_named.cache_clear()
+    assert tracing.has_use_for("")
+    trace.get_tracer_provider().shutdown()
+    tracing._is_provider_named.cache_clear()
 
 
 async def test_with_the_api_alone_no_spans_are_made_only_to_be_dropped(stage, monkeypatch):
