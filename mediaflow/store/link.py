@@ -10,6 +10,7 @@ see :mod:`mediaflow.store.ask`.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from redis.exceptions import NoScriptError
@@ -23,6 +24,19 @@ class Call(NamedTuple):
     script: Script
     keys: Sequence[str]
     args: Sequence[str | bytes | int]
+
+
+class KeptCall(Call):
+    """A call that is asked for again and again.
+
+    Attributes:
+        packed: How it goes over the wire, once it did; for servers that know script flags, and for those that do not.
+    """
+
+    @cached_property
+    def packed(self) -> dict[bool, bytes]:
+        """See above."""
+        return {}
 
 
 class Primary(NamedTuple):

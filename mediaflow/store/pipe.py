@@ -41,16 +41,25 @@ _hiredis: Any = hiredis  # whose own types do not say what packing returns
 Words = tuple[Any, ...]
 
 
+def pack(words: Words) -> bytes:
+    """Return a command as it goes over the wire.
+
+    Raises:
+        TypeError: A word is neither text nor bytes nor a number.
+    """
+    return _hiredis.pack_command(words)
+
+
 class _Request:
     """Commands that are asked for together, and the replies that came so far."""
 
     __slots__ = ("deadline_s", "future", "packed", "replies", "sent_at_s", "size")
 
     def __init__(
-        self, commands: Sequence[Words], deadline_s: float, future: asyncio.Future[list[Any]]
+        self, commands: Sequence[Words | bytes], deadline_s: float, future: asyncio.Future[list[Any]]
     ) -> None:
         # Here, so that words that cannot be packed are refused before the request has a place in the line.
-        self.packed = b"".join(map(_hiredis.pack_command, commands))
+        self.packed = b"".join(one if isinstance(one, bytes) else pack(one) for one in commands)
         self.size = len(commands)
         self.deadline_s = deadline_s
         self.future = future
@@ -86,7 +95,7 @@ class _Line(asyncio.Protocol):
             # Else uvloop keeps all writes back until the end of the turn.
             self._writer.transport.set_write_buffer_limits(0)
 
-    def ask(self, commands: Sequence[Words], timeout_s: float) -> asyncio.Future[list[Any]]:
+    def ask(self, commands: Sequence[Words | bytes], timeout_s: float) -> asyncio.Future[list[Any]]:
         """Have commands sent, at the end of this turn of the event loop at the latest."""
         now_s = self._loop.time()
         request = _Request(commands, now_s + timeout_s, self._loop.create_future())
@@ -197,8 +206,10 @@ class Pipe:
         self._line: _Line | None = None
         self._attempt: asyncio.Future[_Line] | None = None
 
-    def ask(self, commands: Sequence[Words], timeout_s: float) -> Awaitable[list[Any]]:
+    def ask(self, commands: Sequence[Words | bytes], timeout_s: float) -> Awaitable[list[Any]]:
         """Run commands, one at least, in one go; a failed one gives its exception in its place.
+
+        Those that are asked for again and again may be handed in packed.
 
         Raises:
             redis.exceptions.TimeoutError, TimeoutError: No answer within ``timeout_s``.
@@ -209,7 +220,7 @@ class Pipe:
             return self._ask_anew(commands, timeout_s)
         return line.ask(commands, timeout_s)
 
-    async def _ask_anew(self, commands: Sequence[Words], timeout_s: float) -> list[Any]:
+    async def _ask_anew(self, commands: Sequence[Words | bytes], timeout_s: float) -> list[Any]:
         until_s = asyncio.get_running_loop().time() + timeout_s
         async with asyncio.timeout_at(until_s):
             line = await self._connected()

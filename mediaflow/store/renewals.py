@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from mediaflow.settings import Settings
 from mediaflow.store.batches import LARGEST_LOT, Batches, Lot, each
-from mediaflow.store.link import Link
+from mediaflow.store.link import KeptCall, Link
 from mediaflow.store.part import text
 from mediaflow.store.records import (
     NEW_FENCE,
@@ -65,7 +65,7 @@ class Renewals(Batches):
         for _, (call_id, session_id, fence), _ in leases:
             args += (f"{call_id}/{session_id}", fence)
         keys = [self._keys.owned(partition, owner.instance_id)]
-        return Lot(leases, self._call(_HELD, partition, keys, args))
+        return Lot(leases, KeptCall(*self._call(_HELD, partition, keys, args)))
 
     async def renew_many(
         self, lots: Sequence[Lot], *, timeout_s: float = 2.0

@@ -13,8 +13,8 @@ from redis.exceptions import NoScriptError, RedisError
 
 from mediaflow.store.ask import TRY_TIMEOUT_S
 from mediaflow.store.batching import Gatherer
-from mediaflow.store.link import Call, Primary, Server, evaluate, words
-from mediaflow.store.pipe import Pipe
+from mediaflow.store.link import Call, KeptCall, Primary, Server, evaluate, words
+from mediaflow.store.pipe import Pipe, Words, pack
 
 SCRIPTS_IN_A_PIPELINE = 100
 
@@ -130,7 +130,7 @@ class PipedLink(SingleLink):
     async def run_many(self, calls: Sequence[Call]) -> list[Any]:
         """Run several scripts in one go."""
         flags = self.server.knows_flags
-        replies = await self._pipe.ask([words("EVALSHA", call, flags=flags) for call in calls], TRY_TIMEOUT_S)
+        replies = await self._pipe.ask([_command(call, flags=flags) for call in calls], TRY_TIMEOUT_S)
         unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             texts = [words("EVAL", calls[index], flags=flags) for index in unknown]
@@ -174,6 +174,15 @@ def link_in_process(name: str) -> SingleLink:
     return SingleLink(
         cast("aioredis.Redis", fakeredis.FakeAsyncRedis(server=fake, socket_timeout=None)), server
     )
+
+
+def _command(call: Call, *, flags: bool) -> Words | bytes:
+    if not isinstance(call, KeptCall):
+        return words("EVALSHA", call, flags=flags)
+    packed = call.packed.get(flags)
+    if packed is None:
+        packed = call.packed[flags] = pack(words("EVALSHA", call, flags=flags))
+    return packed
 
 
 def _put_asking(commands: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
