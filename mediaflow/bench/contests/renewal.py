@@ -20,6 +20,9 @@ MOST_LOCKS = Bound(5_000, "it loses them")
 
 MOST_JOBS = Bound(20_000, "it does not run them within a minute")
 
+_SETTLED_LEASES = 2.0
+"""So many leases after the start, ours have come together in cohorts: sessions live far longer than that."""
+
 _TICK_S = 0.5
 _RENEWED = re.compile(r'^mediaflow_renewals_total\{outcome="renewed"\} ([\d.e+]+)', re.MULTILINE)
 
@@ -60,7 +63,7 @@ async def _ours(stage: Stage) -> dict[str, float]:
         url = await worker.ready()
         empty_bytes = rss_bytes(worker.pid)
         await fill(stage, url, number)
-        await asyncio.sleep(ttl_s / 2)  # all have been renewed since, and none belongs to the start any more
+        await asyncio.sleep(stage.scaled(_SETTLED_LEASES, 0.5) * ttl_s)
         renewed = await _renewed(url)
         leases.least_left_s = ttl_s
         before = _Spent.read(stage, worker)
