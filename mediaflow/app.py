@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import os
-import random
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -13,7 +12,7 @@ import structlog
 
 from mediaflow import settings as settings_module
 from mediaflow.api.messages import CallAnswer
-from mediaflow.api.metadata import encode_metadata
+from mediaflow.api.metadata import NO_METADATA, encode_metadata
 from mediaflow.core import names
 from mediaflow.runtime.hooks import Hooks
 from mediaflow.runtime.instance import Instance
@@ -147,9 +146,7 @@ class MediaApp:
             await self._store.check(timeout_s=READY_TIMEOUT_S)
             if self._with_watchdog:
                 await stack.enter_async_context(_running(Watchdog(self._store, self.settings)))
-            instance = Instance(
-                self._store, self.handler, self.settings, hooks=self.hooks, random=random.SystemRandom()
-            )
+            instance = Instance(self._store, self.handler, self.settings, hooks=self.hooks)
             self._instance = await stack.enter_async_context(instance)
             await _until_ready(instance)
             self._stack = stack.pop_all()
@@ -195,7 +192,7 @@ class MediaApp:
         names.check_call_id(call_id)
         if idempotency_key is not None:
             names.check_idempotency_key(idempotency_key)
-        encoded, digest = encode_metadata({} if metadata is None else metadata)
+        encoded, digest = NO_METADATA if metadata is None else encode_metadata(metadata)
         if len(encoded) > MAX_METADATA_BYTES:
             raise ValueError(f"metadata of {len(encoded)} bytes of JSON: at most {MAX_METADATA_BYTES} fit")
         return await self.instance.place(

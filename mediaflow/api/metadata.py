@@ -34,3 +34,7 @@ def encode_metadata(found: Mapping[str, Any]) -> Metadata:
     plain = dict(found)
     canonical = msgspec.json.encode(plain, order="sorted")
     return Metadata(msgspec.json.encode(plain), hashlib.blake2b(canonical, digest_size=16).hexdigest())
+
+
+NO_METADATA = encode_metadata({})
+"""Of a call that has none."""

@@ -8,6 +8,7 @@ One session has at most one actor here.
 
 import asyncio
 import random
+import secrets
 from types import TracebackType
 from typing import Any, Self
 
@@ -63,7 +64,7 @@ class Instance:
             clock: Deadlines and ids are read from it.
             random: Spreads renewals and makes ids.
         """
-        clock, random = clock or SystemClock(), random or _system_random()
+        clock, random = clock or SystemClock(), random or _seeded_by_system()
         self.meter = InstanceMeter()
         self._clock, self._pace = clock, Pace()
         self._store = store
@@ -309,5 +310,6 @@ class Instance:
         self._stopped.set()
 
 
-def _system_random() -> random.Random:
-    return random.SystemRandom()
+def _seeded_by_system() -> random.Random:
+    # Ids have to be unique, and are no secrets; the system's own source would be asked twice for each call.
+    return random.Random(secrets.randbits(128))  # noqa: S311
