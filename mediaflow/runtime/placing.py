@@ -6,7 +6,7 @@ import msgspec
 
 from mediaflow.api.messages import CallAnswer
 from mediaflow.runtime.account import Seat
-from mediaflow.store import Acceptance, Creation, NewSession, idempotency_field
+from mediaflow.store import Acceptance, Creation, NewSession
 
 
 class NoFreeSlot(Exception):
@@ -56,7 +56,7 @@ def fresh(new: NewSession, created: Creation, now_ms: int) -> Acceptance:
         fence=created.fence,
         metadata=new.metadata,
         created_at_ms=now_ms,
-        idempotency_key=idempotency_field(new.idempotency_key),
+        idempotency_key=created.idempotency_key,
         body_digest=new.body_digest,
         trace=new.trace,
         account=new.account,

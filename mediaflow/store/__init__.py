@@ -4,7 +4,6 @@ from mediaflow.store.batches import LARGEST_LOT, Lot
 from mediaflow.store.connect import RedisStore, open_store
 from mediaflow.store.interface import Store
 from mediaflow.store.meter import LOSSES, StoreMeter, SweepMeter
-from mediaflow.store.ownership import idempotency_field
 from mediaflow.store.records import (
     LIVE_STATES,
     NEW_FENCE,
@@ -90,6 +89,5 @@ __all__ = [
     "SweepMeter",
     "Waiting",
     "Written",
-    "idempotency_field",
     "open_store",
 ]

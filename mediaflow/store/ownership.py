@@ -46,6 +46,7 @@ class Ownership(Renewals):
         """Make a session for a call, or find the one it has."""
         partition = self._keys.partition_of(new.call_id)
         owner = new.owner or Owner("", 0, "")
+        field = idempotency_field(new.idempotency_key)
         reply = await self._ask(
             "create",
             partition,
@@ -56,7 +57,7 @@ class Ownership(Renewals):
             [
                 new.call_id,
                 new.session_id,
-                idempotency_field(new.idempotency_key),
+                field,
                 new.body_digest,
                 new.metadata,
                 owner.instance_id,
@@ -82,6 +83,7 @@ class Ownership(Renewals):
             incarnation=int(reply[5]),
             fence=int(reply[6]),
             accepted=int(reply[7]) == 1,
+            idempotency_key=field,
         )
 
     async def outline(self, ref: SessionRef, *, timeout_s: float = 2.0) -> Outline | None:

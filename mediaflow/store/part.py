@@ -105,5 +105,5 @@ class Part:
 
     async def _ensure_claimed(self, timeout_s: float) -> None:
         """Verify the namespace before its first use, and again when the server may be another one."""
-        if self._claimed_generation is None or self._claimed_generation != self.generation:
+        if self._claimed_generation != self.generation:
             await self.check(timeout_s=timeout_s)

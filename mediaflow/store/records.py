@@ -94,6 +94,7 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
         state, instance_id, incarnation, fence: The session's *current* record; ``instance_id`` is empty if it
             has no owner.
         accepted: The owner has already started it (as opposed to: it was offered and has not answered).
+        idempotency_key: As in :class:`Acceptance`.
     """
 
     status: Literal["created", "existing", "repeated", "conflict", "absent"]
@@ -104,6 +105,7 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int = 0
     fence: int = 0
     accepted: bool = False
+    idempotency_key: str = ""
 
 
 class Outline(NamedTuple):

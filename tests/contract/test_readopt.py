@@ -2,7 +2,7 @@
 
 from harness.laboratory import JUNIOR, SENIOR, TRACE, digest
 
-from mediaflow.store import idempotency_field
+from mediaflow.store.ownership import idempotency_field
 
 
 async def test_an_owner_puts_its_session_back_under_a_new_fence(lab):
