@@ -117,10 +117,13 @@ class Run:
 
     async def see_it_stop(self) -> None:
         """Cancel the coroutine and wait until it is gone, or for as long as patience goes."""
-        task = self._coroutine
-        self.patience_ends_s = None
-        if task is None:
-            return
+        task, self.patience_ends_s = self._coroutine, None
+        if task is not None:
+            await self._see_stop(task)
+        # It knows its keeper, who knows us: left to the garbage collector, they were its work for the most part.
+        self._session = None
+
+    async def _see_stop(self, task: asyncio.Task[None]) -> None:
         if not task.done():
             task.cancel()
             await asyncio.wait([task], timeout=STOP_PATIENCE_S)

@@ -1,6 +1,7 @@
 """The runtime in one process: what a handler sees, and what becomes of its session."""
 
 import asyncio
+import gc
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from mediaflow import (
     Session,
     StoreUnavailable,
 )
+from mediaflow.runtime.actor import Actor
 
 WITHIN_S = 10.0
 
@@ -49,6 +51,10 @@ async def until_state(app: MediaApp, call_id: str, state: str) -> Any:
     return call
 
 
+def living(*kinds: type) -> int:
+    return sum(isinstance(one, kinds) for one in gc.get_objects())
+
+
 async def for_ever(session: Session) -> None:
     await asyncio.Event().wait()
 
@@ -70,6 +76,24 @@ async def test_a_coroutine_that_returns_completes_its_call(url: str):
     assert seen[0].metadata == {"room": 7}
     assert (seen[0].id, seen[0].call_id, seen[0].attempt) == (answer.session_id, "call-1", 1)
     assert call.sessions[0].end_reason == "completed"
+
+
+async def test_of_calls_that_are_over_nothing_is_left_to_the_garbage_collector(url: str):
+    async def handler(session: Session) -> None:
+        await asyncio.sleep(0 if session.call_id == "returns" else WITHIN_S)
+
+    async with make(url, handler) as app:
+        gc.collect()
+        gc.disable()
+        before = living(Session, Actor)
+        try:
+            for call_id in ("returns", "is-ended"):
+                await app.start_call(call_id)
+            await app.end_call("is-ended")
+            await eventually(lambda: app.instance.used == 0)
+            assert living(Session, Actor) == before
+        finally:
+            gc.enable()
 
 
 async def test_a_coroutine_that_raises_is_tried_again_from_its_checkpoint_and_then_given_up(url: str):
