@@ -8,8 +8,8 @@ from mediaflow.bench.stage import Stage
 
 async def _ours(stage: Stage) -> dict[str, float]:
     number = stage.scaled(2000, 300)
-    said = await stage.result("mediaflow.bench.ours.short", number)
-    return {"rate": said["ran"] / said["ran_s"]}
+    async with stage.program("mediaflow.bench.ours.short", number) as app:
+        return {"rate": number / await app.says("ran_s")}
 
 
 SHORT = Contest(
