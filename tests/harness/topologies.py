@@ -304,7 +304,7 @@ class SixNodeCluster:
     def epoch(self) -> int:
         """Return a number that each failover makes greater."""
         told = b" ".join(one.command("CLUSTER", "INFO") for one in self.servers if one.answers())
-        return max(int(epoch) for epoch in re.findall(rb"cluster_current_epoch:(\d+)", told))
+        return max(map(int, re.findall(rb"cluster_current_epoch:(\d+)", told)), default=0)
 
     def is_at_rest(self) -> bool:
         """Whether no server takes writes that the primaries do not know of."""
