@@ -1,8 +1,8 @@
 """How late the event loop is, and who kept it.
 
-A beat on the loop measures by how much it comes late. A thread looks whether the beat is overdue, and if it is, at
-what the loop's thread is doing at that very moment: only then is the culprit on the stack. In good days that costs
-a timer and a clock reading, some times a second.
+A beat on the loop measures by how much it comes late. When the last beat that it knows of would be overdue, a thread
+looks whether there was another one, and if not, at what the loop's thread is doing at that very moment: only then is
+the culprit on the stack. In good days that costs a timer and a clock reading, some times a second.
 
 It does not see what holds the interpreter's lock all the while (a C extension that never lets go): the thread
 cannot run then either. A process that was itself stopped, or got no processor, accuses nobody.
@@ -30,9 +30,12 @@ from mediaflow.telemetry.metrics import Metrics
 log: Any = structlog.get_logger("mediaflow.loop")
 
 BEAT_S = 0.05
-LOOK_S = 0.05
 BLOCKED_S = 0.1
 """A beat that is so late was kept waiting by somebody who should have awaited something."""
+AGAIN_S = 0.05
+"""While a beat is overdue, the thread looks again after so long."""
+STARVED_S = 0.05
+"""A look that is so late says nothing of the loop: the whole process got no processor."""
 QUIET_S = 10.0
 """One line tells of all blocks within this time."""
 PEAK_WINDOW_S = 30.0
@@ -62,13 +65,13 @@ class Seen(msgspec.Struct, frozen=True):
     """What the thread remembers from look to look; times are monotonic seconds.
 
     Attributes:
-        looked_s: When it looked last.
+        next_s: When to look next.
         beat_s: The beat after which a block was found last.
         told_s: When a line was written last.
         untold: Blocks found since then.
     """
 
-    looked_s: float
+    next_s: float
     beat_s: float = -1.0
     told_s: float = -1e9
     untold: int = 0
@@ -88,9 +91,11 @@ def look(seen: Seen, beat_s: float, now_s: float) -> tuple[Seen, Verdict]:
     Returns:
         What to remember, and what to do: ``note`` who keeps the loop, and ``tell`` it in a line as well.
     """
-    starved = now_s - seen.looked_s > 2 * LOOK_S
-    seen = msgspec.structs.replace(seen, looked_s=now_s)
-    if starved or now_s - beat_s < BEAT_S + BLOCKED_S or beat_s == seen.beat_s:
+    starved = now_s - seen.next_s > STARVED_S
+    overdue_s = beat_s + BEAT_S + BLOCKED_S
+    is_overdue = now_s >= overdue_s
+    seen = msgspec.structs.replace(seen, next_s=now_s + AGAIN_S if is_overdue else overdue_s)
+    if starved or not is_overdue or beat_s == seen.beat_s:
         return seen, "fine"
     if now_s - seen.told_s < QUIET_S:
         return msgspec.structs.replace(seen, beat_s=beat_s, untold=seen.untold + 1), "note"
@@ -169,7 +174,7 @@ class LagWatch:
 
     def _watch(self) -> None:
         seen = Seen(self._clock_s())
-        while not self._over.wait(LOOK_S):
+        while not self._over.wait(seen.next_s - self._clock_s()):
             beat_s, now_s = self._beat_s, self._clock_s()
             seen, verdict = look(untold := seen, beat_s, now_s)
             if verdict == "fine":

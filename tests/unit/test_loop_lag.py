@@ -8,32 +8,55 @@ import structlog
 from harness.waiting import eventually
 
 from mediaflow.telemetry import lag
-from mediaflow.telemetry.lag import BEAT_S, BLOCKED_S, LOOK_S, PEAK_WINDOW_S, QUIET_S, Peak, Seen, Work, look
+from mediaflow.telemetry.lag import (
+    AGAIN_S,
+    BEAT_S,
+    BLOCKED_S,
+    PEAK_WINDOW_S,
+    QUIET_S,
+    STARVED_S,
+    Peak,
+    Seen,
+    Work,
+    look,
+)
 from mediaflow.telemetry.metrics import Metrics
 
 LATE_S = BEAT_S + BLOCKED_S
 
 
 def test_a_beat_in_time_is_fine_and_a_late_one_is_told_once():
-    seen, verdict = look(Seen(looked_s=10.0), beat_s=10.0, now_s=10.0 + LOOK_S)
+    seen, verdict = look(Seen(next_s=10.0), beat_s=10.0, now_s=10.0)
     assert verdict == "fine"
-    seen, verdict = look(Seen(looked_s=10.0 + LATE_S - LOOK_S), beat_s=10.0, now_s=10.0 + LATE_S)
+    seen, verdict = look(seen, beat_s=10.0, now_s=10.0 + LATE_S)
     assert verdict == "tell"
-    assert look(seen, beat_s=10.0, now_s=10.0 + LATE_S + LOOK_S)[1] == "fine", "the same block, seen again"
+    assert look(seen, beat_s=10.0, now_s=seen.next_s)[1] == "fine", "the same block, seen again"
+
+
+def test_a_block_is_looked_at_as_soon_as_the_last_beat_is_overdue_however_many_came_in_between():
+    seen, _ = look(Seen(next_s=10.0), beat_s=10.0, now_s=10.0)
+    assert seen.next_s == 10.0 + LATE_S
+    beat_s = 10.0 + 2 * BEAT_S  # the last before the block
+    seen, verdict = look(seen, beat_s=beat_s, now_s=seen.next_s)
+    assert (seen.next_s, verdict) == (beat_s + LATE_S, "fine")
+    seen, verdict = look(seen, beat_s=beat_s, now_s=seen.next_s)
+    assert (seen.next_s, verdict) == (beat_s + LATE_S + AGAIN_S, "tell")
 
 
 def test_blocks_soon_after_another_are_counted_and_not_told():
-    seen = Seen(looked_s=99.95, told_s=95.0)
+    seen = Seen(next_s=100.0, told_s=95.0)
     seen, verdict = look(seen, beat_s=99.0, now_s=100.0)
     assert (verdict, seen.untold) == ("note", 1)
     later_s = 95.0 + QUIET_S
-    seen = Seen(looked_s=later_s - LOOK_S, told_s=seen.told_s, untold=seen.untold, beat_s=seen.beat_s)
+    seen = Seen(next_s=later_s, told_s=seen.told_s, untold=seen.untold, beat_s=seen.beat_s)
     seen, verdict = look(seen, beat_s=later_s - 1, now_s=later_s)
     assert (verdict, seen.untold) == ("tell", 0)
 
 
-def test_a_process_that_stood_still_itself_accuses_nobody():
-    assert look(Seen(looked_s=10.0), beat_s=10.0, now_s=70.0)[1] == "fine"
+def test_a_process_that_stood_still_itself_accuses_nobody_until_it_has_run_for_a_while():
+    seen, verdict = look(Seen(next_s=10.0), beat_s=10.0, now_s=10.0 + LATE_S + 2 * STARVED_S)
+    assert verdict == "fine"
+    assert look(seen, beat_s=10.0, now_s=seen.next_s)[1] == "tell", "it runs, and the loop still does not"
 
 
 def test_the_peak_is_forgotten_after_a_while():
