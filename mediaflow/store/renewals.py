@@ -2,7 +2,7 @@
 
 What Redis says of a session that is held (``lua/_records.lua``) is an index: every script that changes an ownership
 record takes it away first. Should a record vanish otherwise (deleted by hand, evicted), the index would hide it; so
-each tenth renewal looks at the records themselves, and so does the first after Redis was another or reached anew.
+each twentieth renewal looks at the records themselves, and so does the first after Redis was another or reached anew.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from mediaflow.store.records import (
     StoreUnavailable,
 )
 
-EXAMINED_EACH = 10
+EXAMINED_EACH = 20
 """Of so many renewals, one looks at the records themselves."""
 
 _HELD = "renew_held"
