@@ -38,8 +38,8 @@ class Renewals(Batches):
     def __init__(self, link: Link, settings: Settings) -> None:
         """See :class:`Part`."""
         super().__init__(link, settings)
-        # Of each partition, the generation of the server whose records were examined.
-        self._examined_on: dict[int, int] = {}
+        # Of each partition, for which server and which twenty turns its records were examined, and in which turn.
+        self._examined: dict[int, tuple[tuple[int, int], int]] = {}
 
     async def renew(
         self, owner: Owner, claim: Claim, *, new_fence: bool = False, timeout_s: float = 2.0
@@ -96,9 +96,16 @@ class Renewals(Batches):
         return [next(replies) if looked else None for looked in looked_at]
 
     def _has_to_examine(self, lot: Lot, turn: int) -> bool:
+        """Tell whether this is the turn in which all lots of its partition are examined.
+
+        It is the first of each so many that has a renewal: a little delay makes a lot miss a turn, or have two in one.
+        """
         partition = self._keys.partition_of(lot.items[0].claim.call_id)
-        before, self._examined_on[partition] = self._examined_on.get(partition), self.generation
-        return before != self.generation or (turn + partition) % EXAMINED_EACH == 0
+        occasion = self.generation, (turn + partition) // EXAMINED_EACH
+        examined_for, examined_in = self._examined.get(partition, (None, turn))
+        if occasion != examined_for:
+            self._examined[partition] = occasion, (examined_in := turn)
+        return turn == examined_in
 
     async def _examine(self, leases: Sequence[Holding], timeout_s: float) -> Sequence[Renewal | StoreError]:
         """Renew by a look at the records."""

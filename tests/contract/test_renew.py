@@ -2,11 +2,14 @@
 
 import asyncio
 import itertools
+import math
 
 import pytest
 from harness.laboratory import JUNIOR, SENIOR, THIRD
 
+from mediaflow.runtime.renewer import MOMENTS
 from mediaflow.store import RENEWED, Claim, Holding, StoreError
+from mediaflow.store.renewals import Renewals
 
 
 async def remaining_ms(lab, claim):
@@ -190,8 +193,7 @@ async def test_renewals_asked_for_together_are_answered_each_on_its_own(lab):
 
 
 async def renew_lot(lab, owner, *claims):
-    """Renew as one lot, of a partition that was examined before."""
-    lab.store._examined_on[lab.keys.partition_of(claims[0].call_id)] = lab.store.generation
+    """Renew as one lot."""
     lot = lab.store.lot([Holding(owner, claim) for claim in claims])
     ((*answers,),) = await lab.store.renew_many([lot])
     return answers
@@ -199,12 +201,17 @@ async def renew_lot(lab, owner, *claims):
 
 @pytest.fixture
 def looks_only(monkeypatch):
-    monkeypatch.setattr("mediaflow.store.renewals.EXAMINED_EACH", 10**12)
+    monkeypatch.setattr(Renewals, "_has_to_examine", lambda *_: False)
 
 
 @pytest.fixture
 def examines_all(monkeypatch):
-    monkeypatch.setattr("mediaflow.store.renewals.EXAMINED_EACH", 1)
+    monkeypatch.setattr(Renewals, "_has_to_examine", lambda *_: True)
+
+
+@pytest.fixture
+def examines_for_the_server_alone(monkeypatch):
+    monkeypatch.setattr("mediaflow.store.renewals.EXAMINED_EACH", 10**12)
 
 
 async def in_one_partition(lab, number):
@@ -277,7 +284,9 @@ async def test_a_look_is_enough_again_after_redis_lost_what_it_says_of_sessions(
     assert await lab.look(SENIOR, claim) == [True]
 
 
-async def test_the_first_renewal_on_another_server_looks_at_the_record(memory_lab, looks_only):
+async def test_the_first_renewal_on_another_server_looks_at_the_record(
+    memory_lab, examines_for_the_server_alone
+):
     claim = await memory_lab.hold()
     lab, lot = memory_lab, memory_lab.store.lot([Holding(SENIOR, claim)])
     for _ in range(2):
@@ -290,23 +299,39 @@ async def test_the_first_renewal_on_another_server_looks_at_the_record(memory_la
         lab.store._asker.link.server.seen("memory", f"another, after {claim.fence}", "6.2")
 
 
-async def test_each_twentieth_renewal_looks_at_the_record(memory_lab):
-    claim = await memory_lab.hold()
-    seen = []
+async def test_the_first_renewal_on_another_server_looks_at_all_records_of_a_partition(
+    memory_lab, examines_for_the_server_alone
+):
+    claims = await in_one_partition(memory_lab, 2)
+    lots = [memory_lab.store.lot([Holding(SENIOR, claim)]) for claim in claims]
+    for claim in claims:
+        memory_lab.raw.delete(memory_lab.keys.call(0, claim.call_id))
+    answers = await memory_lab.store.renew_many(lots)
+    assert [answer.status for (answer,) in answers] == ["unknown", "unknown"]
+
+
+@pytest.mark.parametrize("place", [0.5, 0.97], ids=["in the middle of an interval", "around its end"])
+async def test_each_twentieth_renewal_looks_at_the_record(memory_lab, monkeypatch, place):
+    lot = memory_lab.store.lot([Holding(SENIOR, await memory_lab.hold())])
+    asked = []
     asker, ask = memory_lab.store._asker, memory_lab.store._asker.run_each
 
     async def overhear(calls, **options):
-        seen.extend(call.script.name for call in calls)
+        asked.extend(call.script.name for call in calls)
         return await ask(calls, **options)
 
-    asker.run_each = overhear
-    loop = asyncio.get_running_loop()
-    now_s = loop.time()
-    for interval in range(40):
-        loop.time = lambda at_s=now_s + interval * memory_lab.settings.lease_ttl / 3: at_s
-        await renew_lot(memory_lab, SENIOR, claim)
-    del loop.time
-    assert (seen.count("renew_held"), seen.count("renew")) == (38, 2)
+    monkeypatch.setattr(asker, "run_each", overhear)
+    ttl_s, loop = memory_lab.settings.lease_ttl, asyncio.get_running_loop()
+    began_s = math.ceil(loop.time() / ttl_s) * ttl_s
+    for number in range(200):
+        # As a renewer asks, which waits for the end of a moment: now a little sooner, now a little later.
+        due = math.ceil((number + place) / 3 * MOMENTS) / MOMENTS
+        monkeypatch.setattr(loop, "time", lambda due=due: began_s + due * ttl_s)
+        await memory_lab.store.renew_many([lot])
+    monkeypatch.undo()
+    looks = [number for number, script in enumerate(asked) if script == "renew"]
+    assert max(later - sooner for sooner, later in itertools.pairwise(looks)) <= 21
+    assert len(looks) <= 15, "hardly more often than one of twenty"
 
 
 async def test_a_damaged_record_costs_no_other_session_its_lease(lab):
